@@ -1,0 +1,74 @@
+"""How the ASGI application is served: one uvicorn process, one event loop.
+
+One process a replica, so that HAProxy sees every queue; replicas, not workers, are the unit of scale.
+Figures behind the numbers: docs/measurements.md.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from types import FrameType
+
+import serving
+import uvicorn
+
+log = logging.getLogger("server")
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn with a drain in front of its own graceful stop."""
+
+    def __init__(self, config: uvicorn.Config, application: serving.Host) -> None:
+        super().__init__(config)
+        self.application = application
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Start, and remember the loop for the signal handler."""
+        self.loop = asyncio.get_running_loop()
+        await super().startup()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain at the first SIGTERM; stop when that is over, or at a second one, or at SIGINT."""
+        stop = super().handle_exit
+        if sig != signal.SIGTERM or self.loop is None or self.application.draining or not serving.DRAIN_SECONDS:
+            return stop(sig, frame)
+        log.info("Draining for %s s", serving.DRAIN_SECONDS)
+        self.loop.call_soon_threadsafe(self.application.drain)
+        self.loop.call_soon_threadsafe(self.loop.call_later, serving.DRAIN_SECONDS, stop, sig, frame)
+
+
+def main() -> None:
+    """Serve until a signal ends it."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(serving.JSONFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # at INFO it writes a line for every WebSocket
+
+    application = serving.host()
+    config = uvicorn.Config(
+        application,
+        host=os.environ.get("BIND", "127.0.0.1"),
+        port=int(os.environ.get("PORT", "8002")),
+        loop="uvloop",  # named, like the next two: fail rather than fall back to what is three times slower
+        http="httptools",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,  # compression costs 37 KiB for each idle socket
+        ws_max_size=1024 * 1024,
+        ws_ping_interval=20,  # below HAProxy's `timeout tunnel`
+        ws_ping_timeout=20,
+        lifespan="auto",
+        log_config=None,
+        access_log=False,  # HAProxy writes it
+        server_header=False,
+        proxy_headers=False,  # serving.py does it, with the prefix
+        timeout_keep_alive=75,  # longer than HAProxy keeps an idle connection: never the server who closes one
+        timeout_graceful_shutdown=20,
+    )
+    log.info("Serving %s at %s:%s", os.environ.get("ASGI_APP") or "app:app", config.host, config.port)
+    DrainingServer(config, application).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""What a deployment needs and no ASGI application should have to know.
+
+`host()` loads the callable that `ASGI_APP` names and wraps it with liveness, readiness, the proxy's
+view of the client (address, scheme, prefix), and the clean end of WebSockets and event streams at a
+drain. The application stays a plain ASGI callable; replace it and leave this file alone.
+"""
+
+import asyncio
+import contextvars
+import importlib
+import ipaddress
+import json
+import logging
+import os
+import random
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "5"))
+TRUSTED = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")  # an event stream may be cut only behind one of these
+HANDOVER_SECONDS = 2.0  # two health checks of HAProxy's: who is sent away earlier comes back to this replica
+SERVICE_RESTART = 1012  # WebSocket close code (IANA registry): the client may reconnect at once
+
+_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line, with the id of the request that was being served."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return `record` as a line: time (UTC), level, logger, message, and what else is known."""
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if request_id := _request_id.get():
+            line["request_id"] = request_id
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+@lru_cache(maxsize=1024)
+def trusted(peer: str) -> bool:
+    """Tell whether `X-Forwarded-*` may be believed from the address `peer` (FORWARDED_ALLOW_IPS)."""
+    if TRUSTED == "*":
+        return True
+    address = ipaddress.ip_address(peer)
+    return any(address in ipaddress.ip_network(network.strip()) for network in TRUSTED.split(","))
+
+
+def load(variable: str, default: str) -> Any:
+    """Import the callable that the environment variable names as `package.module:callable`.
+
+    Where it does not import, print the traceback and, last, one line with the variable and the
+    cause, and raise SystemExit(1).
+    """
+    target = os.environ.get(variable) or default
+    module, _, name = target.partition(":")
+    try:
+        loaded: Any = importlib.import_module(module)
+        for attribute in (name or "application").split("."):
+            loaded = getattr(loaded, attribute)
+        if not callable(loaded):
+            raise TypeError(f"{target} is a {type(loaded).__name__}, which is not callable")
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        line = f"{variable}={target} cannot be served: {type(error).__name__}: {error}"
+        print(" ".join(line.split()), file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+    return loaded
+
+
+class Drained(OSError):
+    """The application sent to a connection that the drain has ended (ASGI: OSError, as for a lost client)."""
+
+
+class LongLived:
+    """One open WebSocket or event stream: passes the application's messages on until a drain ends it."""
+
+    __slots__ = ("_between_events", "_ended", "_ending", "_send", "kind")
+
+    def __init__(self, kind: str, send: Send) -> None:
+        self.kind, self._send = kind, send
+        self._ended = self._ending = self._between_events = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the drain has ended this connection."""
+        return self._ended
+
+    async def send(self, message: Message) -> None:
+        """Pass `message` on; raise Drained once the drain has ended the connection."""
+        if self._ended:
+            raise Drained("this replica is draining")
+        if message["type"] == "http.response.body":
+            self._between_events = message.get("body", b"").endswith(EVENT_ENDS)
+        await self._send(message)
+        if self._ending:
+            await self.end()
+
+    async def end(self) -> None:
+        """Close a WebSocket with 1012, an event stream with a `retry:` once it is between two events.
+
+        The server then hands the application its disconnect: uvicorn does so for both.
+        """
+        if self._ended:
+            return
+        if self.kind == "websocket":
+            last = {"type": "websocket.close", "code": SERVICE_RESTART, "reason": "replica is draining"}
+        elif self._between_events:
+            last = {"type": "http.response.body", "body": b"retry: %d\n\n" % random.randint(200, 2000)}
+        else:
+            self._ending = True
+            return
+        self._ended = True
+        try:
+            await self._send(last)
+        except (OSError, RuntimeError):
+            pass  # the client, or the application, was faster
+
+
+class Host:
+    """An ASGI callable around an ASGI callable; see the module's docstring."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+        self.draining = False
+        self._drained_at = 0.0
+        self._open: set[LongLived] = set()
+        self._endings: set[asyncio.Task[None]] = set()
+
+    def drain(self) -> None:
+        """Make readiness answer 404, so that HAProxy sends no new work, and end what is long-lived.
+
+        The ends are spread over the drain, so that the clients do not all come back at once.
+        """
+        self.draining = True
+        self._drained_at = asyncio.get_running_loop().time()
+        for connection in self._open:
+            self._end_later(connection)
+
+    def _end_later(self, connection: LongLived) -> None:
+        loop = asyncio.get_running_loop()
+        earliest = self._drained_at + min(HANDOVER_SECONDS, DRAIN_SECONDS / 2)
+        latest = self._drained_at + DRAIN_SECONDS * 0.9
+
+        def end() -> None:
+            task = loop.create_task(connection.end())
+            self._endings.add(task)
+            task.add_done_callback(self._endings.discard)
+
+        loop.call_at(random.uniform(max(earliest, loop.time()), max(latest, loop.time())), end)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the health checks, and everything else through the application."""
+        kind = scope["type"]
+        if kind not in ("http", "websocket"):
+            return await self.application(scope, receive, send)
+        if kind == "http" and scope["path"] in ("/livez", "/readyz"):
+            return await health(send, away=self.draining and scope["path"] == "/readyz")
+        adopt_proxy_headers(scope)
+
+        connection: LongLived | None = None
+
+        async def watch(message: Message) -> None:
+            nonlocal connection
+            if connection is not None:
+                return await connection.send(message)
+            await send(message)
+            if message["type"] == "websocket.accept" or (
+                message["type"] == "http.response.start" and scope["method"] != "HEAD" and is_event_stream(message)
+            ):
+                connection = LongLived(kind, send)
+                self._open.add(connection)
+                if self.draining:
+                    self._end_later(connection)
+
+        try:
+            await self.application(scope, receive, watch)
+        except Exception:
+            if connection is None or not connection.ended:
+                raise
+        finally:
+            if connection is not None:
+                self._open.discard(connection)
+
+
+def is_event_stream(start: Message) -> bool:
+    """Tell whether the answer that `start` (http.response.start) begins is Server-Sent Events."""
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in start.get("headers", ())
+    )
+
+
+def adopt_proxy_headers(scope: Scope) -> None:
+    """Put the client's address, scheme and prefix where applications look for them (ASGI's scope)."""
+    headers = dict(scope["headers"])
+    _request_id.set(headers.get(b"x-request-id", b"").decode("latin-1"))
+    if scope["client"] is None or not trusted(scope["client"][0]):
+        return
+    if client := headers.get(b"x-forwarded-for"):
+        scope["client"] = (client.decode("latin-1").rpartition(",")[2].strip(), 0)
+    if scheme := headers.get(b"x-forwarded-proto"):
+        secure = scheme == b"https"
+        scope["scheme"] = ("https" if secure else "http") if scope["type"] == "http" else ("wss" if secure else "ws")
+    if prefix := headers.get(b"x-forwarded-prefix"):
+        scope["root_path"] = prefix.decode("latin-1")
+        scope["path"] = scope["root_path"] + scope["path"]
+        scope["raw_path"] = prefix + scope["raw_path"]
+
+
+async def health(send: Send, away: bool) -> None:
+    """Answer 200, or 404 when `away`, which HAProxy takes for a drain (disable-on-404)."""
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"9" if away else b"3")]
+    await send({"type": "http.response.start", "status": 404 if away else 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"draining\n" if away else b"ok\n"})
+
+
+def host() -> Host:
+    """Load the application that `ASGI_APP` names (default: the demonstration) and wrap it."""
+    return Host(load("ASGI_APP", "app:app"))

@@ -1,0 +1,59 @@
+# shellcheck shell=bash
+# What more than one of the scripts needs. Sourced, from the root of the repository; run nothing here.
+
+fail() { echo "${0##*/}: $*" >&2; exit 2; }
+say() { echo "${0##*/}: $*"; }
+
+# usage: print the comment at the head of the script that was called.
+usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; }
+
+engine_answers() { docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
+
+# listens PORT: whether something on this machine accepts connections there.
+listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# python: print the newest Python here that will do. PYTHON overrides.
+python() {
+  local candidate
+  for candidate in ${PYTHON:-python3.14 python3.13 python3.12 python3.11 python3}; do
+    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  fail "needs Python 3.11 or newer with its venv module (Debian: apt-get install python3-venv; or name one in PYTHON)"
+}
+
+# environment NAME REQUIREMENTS: make .venv/NAME hold exactly the locked requirements.
+environment() {
+  local dir=.venv/$1 requirements=$2 python stamp
+  [[ -r $requirements ]] || fail "cannot read $requirements"
+  stamp="${PYTHON-} $(cksum <"$requirements")"
+  [[ -x $dir/bin/python && -f $dir/stamp && $(<"$dir/stamp") == "$stamp" ]] && return
+  python=$(python) || exit
+  say "installing $requirements into $dir ($("$python" --version))"
+  rm -rf "$dir"
+  "$python" -m venv "$dir"
+  "$dir/bin/pip" install -qq --disable-pip-version-check --require-hashes -r "$requirements" ||
+    fail "could not install $requirements (see above)"
+  echo "$stamp" >"$dir/stamp"
+}
+
+# apt_install PACKAGE: install it where this is root on Debian or Ubuntu, and say so; else say what would.
+apt_install() {
+  local package=$1
+  if [[ $(id -u) != 0 || ! -x $(command -v apt-get) ]]; then
+    case $(uname) in
+      Darwin) fail "needs $package: brew install $package" ;;
+      *) fail "needs $package: sudo apt-get install $package (or your system's like)" ;;
+    esac
+  fi
+  say "installing $package with apt-get"
+  # A policy of 101 keeps the package from starting a service of its own.
+  local policy=/usr/sbin/policy-rc.d
+  [[ -e $policy ]] && policy='' || { printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"; }
+  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$package" >/dev/null 2>&1
+  local status=$?
+  [[ -z $policy ]] || rm -f "$policy"
+  [[ $status == 0 ]] || fail "apt-get could not install $package"
+}

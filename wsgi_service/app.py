@@ -1,0 +1,166 @@
+"""The WSGI demonstration, in Flask. Replace this file, or name another callable in WSGI_APP."""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterator
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+from flask import Flask, Response, request, url_for
+from werkzeug.exceptions import HTTPException, NotImplemented, RequestEntityTooLarge, UnprocessableEntity
+from werkzeug.sansio.response import Response as BaseResponse
+
+INSTANCE = os.environ.get("INSTANCE") or socket.gethostname()
+BODY_LIMIT = 10 * 1024 * 1024  # bytes
+REPLAY_LIMIT = 1000  # events
+HEARTBEAT_SECONDS = 1.0  # a stream holds a thread: find out soon that its client has left
+
+app = Flask(__name__)
+log = logging.getLogger("app")
+
+
+class OutOfRangeError(UnprocessableEntity):
+    """A field is not a number, or not in its range."""
+
+    def __init__(self, field: str, kind: type, low: int, high: int) -> None:
+        noun = "a whole number" if kind is int else "a number"
+        super().__init__(f"{field} must be {noun} from {low} to {high}")
+        self.extra = {"field": field, "minimum": low, "maximum": high}
+
+
+def number(field: str, kind: type[int] | type[float], default: float, low: int, high: int) -> Any:
+    """Return the query's number called `field`, or raise OutOfRangeError."""
+    text = request.args.get(field)
+    if text is None:
+        return default
+    try:
+        value = kind(text)
+    except ValueError:
+        raise OutOfRangeError(field, kind, low, high) from None
+    if not math.isfinite(value) or not low <= value <= high:
+        raise OutOfRangeError(field, kind, low, high)
+    return value
+
+
+@app.errorhandler(HTTPException)
+def problem(error: HTTPException) -> BaseResponse:
+    """Answer every error as RFC 9457 problem details."""
+    response = error.get_response()
+    status = HTTPStatus(response.status_code)
+    content = {"type": "about:blank", "title": status.phrase, "status": status, "detail": error.description}
+    response.data = app.json.dumps(content | getattr(error, "extra", {}))
+    response.content_type = "application/problem+json"
+    return response
+
+
+@app.get("/whoami")
+def whoami() -> dict[str, Any]:
+    """Tell who answers, and how the request looks from here."""
+    return {
+        "service": "wsgi",
+        "interface": "WSGI",
+        "server": f"gunicorn {version('gunicorn')}",
+        "framework": f"Flask {version('flask')}",
+        "python": platform.python_version(),
+        "instance": INSTANCE,
+        "pid": os.getpid(),
+        "request_id": request.headers.get("X-Request-ID"),
+        "client": request.remote_addr,
+        "url": url_for("whoami", _external=True),
+    }
+
+
+@app.get("/plaintext")
+def plaintext() -> Response:
+    return Response("Hello, World!", mimetype="text/plain")
+
+
+@app.get("/json")
+def json_message() -> dict[str, str]:
+    return {"message": "Hello, World!"}
+
+
+@app.get("/wait")
+def wait() -> dict[str, float]:
+    """Wait as for a database: the thread is held, the CPU is not."""
+    seconds = number("seconds", float, 0.1, 0, 15)
+    time.sleep(seconds)
+    return {"waited": seconds}
+
+
+@app.get("/work")
+def work() -> dict[str, int | str]:
+    """Compute: SHA-256 of itself, `rounds` times."""
+    rounds = number("rounds", int, 1000, 0, 1_000_000)
+    digest = b""
+    for _ in range(rounds):
+        digest = hashlib.sha256(digest).digest()
+    return {"rounds": rounds, "digest": digest.hex()}
+
+
+@app.post("/echo")
+def echo() -> dict[str, int | str]:
+    """Read the body as it comes and tell its size and SHA-256."""
+    too_large = RequestEntityTooLarge(f"the body may have at most {BODY_LIMIT} bytes")
+    if (request.content_length or 0) > BODY_LIMIT:
+        raise too_large
+    size, digest = 0, hashlib.sha256()
+    while chunk := request.stream.read(65536):
+        size += len(chunk)
+        if size > BODY_LIMIT:
+            raise too_large
+        digest.update(chunk)
+    log.info("echoed %d bytes", size)
+    return {"size": size, "sha256": digest.hexdigest()}
+
+
+@app.get("/events")
+def events() -> Response:
+    """Stream Server-Sent Events: event n exists at n x interval of the clock, on every replica."""
+    interval = number("interval_ms", int, 1000, 100, 60_000) / 1000
+    now = int(time.time() / interval)
+    first = resume_after(request.headers.get("Last-Event-ID"), now)
+    return Response(event_stream(first, now, interval), mimetype="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+
+def resume_after(last_id: str | None, now: int) -> int:
+    """Return the number of the first event to send to a client that saw `last_id` last."""
+    if last_id is None:
+        return now
+    try:
+        last = int(last_id)
+    except ValueError:
+        last = -1
+    if not 0 <= last <= now + 1:  # 1: another replica's clock may be ahead
+        error = UnprocessableEntity(f"Last-Event-ID must be a whole number from 0 to {now}")
+        error.extra = {"field": "Last-Event-ID", "minimum": 0, "maximum": now}  # type: ignore[attr-defined]
+        raise error
+    return last + 1
+
+
+def event_stream(first: int, now: int, interval: float) -> Iterator[str]:
+    """Yield the events from number `first` on, and a comment when nothing else was due."""
+    oldest = now - REPLAY_LIMIT + 1
+    if first < oldest:
+        yield f"event: gap\ndata: {json.dumps({'from': first, 'to': oldest - 1})}\n\n"
+        first = oldest
+    n = first
+    while True:
+        while (due_in := n * interval - time.time()) > 0:
+            time.sleep(min(due_in, HEARTBEAT_SECONDS))
+            if due_in > HEARTBEAT_SECONDS:
+                yield ":\n\n"
+        yield f"id: {n}\ndata: {json.dumps({'n': n, 'instance': INSTANCE})}\n\n"
+        n += 1
+
+
+@app.get("/ws")
+def websocket() -> Response:
+    raise NotImplemented("WSGI has no WebSocket: one call, one answer. See the ASGI service's /ws")

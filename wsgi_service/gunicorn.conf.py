@@ -1,0 +1,73 @@
+"""How the WSGI application is served: one gunicorn worker process, a few threads.
+
+One process a replica, so that HAProxy sees every queue; replicas, not workers, are the unit of scale.
+Figures behind the numbers: docs/measurements.md.
+"""
+
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+import serving
+from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+# HAProxy keeps at most WSGI_MAXCONN requests and WSGI_STREAMS streams here; 2 more answer health checks.
+threads = int(os.environ.get("WSGI_MAXCONN", "8")) + serving.STREAM_LIMIT + 2
+
+wsgi_app = "serving:host()"
+bind = f"{os.environ.get('BIND', '127.0.0.1')}:{os.environ.get('PORT', '8001')}"
+worker_class = "gthread"
+workers = 1
+keepalive = 75  # longer than HAProxy keeps an idle connection, so that it is never the server who closes one
+timeout = 30  # the worker's heartbeat, not a limit on requests
+graceful_timeout = 20
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
+control_socket_disable = True
+limit_request_line = 8190  # HAProxy's buffer is the limit that decides
+limit_request_field_size = 0
+limit_request_fields = 200
+forwarder_headers = ""  # nobody sets SCRIPT_NAME by a header; serving.py does it
+
+
+class JSONLogger(Logger):
+    """gunicorn's and the application's log, as JSON lines on standard error."""
+
+    def setup(self, cfg: Config) -> None:
+        """Format as serving.py does, in gunicorn's own handler and on the root logger."""
+        super().setup(cfg)
+        handler = logging.StreamHandler()
+        handler.setFormatter(serving.JSONFormatter())
+        logging.getLogger().handlers = [handler]
+        logging.getLogger().setLevel(logging.INFO)
+        self.error_log.handlers = [handler]
+
+
+logger_class = JSONLogger
+
+
+def when_ready(server: Arbiter) -> None:
+    """Put a drain in front of gunicorn's own graceful stop.
+
+    The first SIGTERM turns readiness to 404 and sets an alarm; the alarm, or a second SIGTERM, stops.
+    """
+    stop: Any = server.handle_term
+
+    def handle_term() -> None:
+        if serving.draining() or not serving.DRAIN_SECONDS:
+            stop()
+        server.log.info("Draining for %s s", serving.DRAIN_SECONDS)
+        serving.drain()
+        signal.setitimer(signal.ITIMER_REAL, serving.DRAIN_SECONDS)
+
+    signal.signal(signal.SIGALRM, lambda *_: server.signal(signal.SIGTERM, None))
+    server.handle_term = handle_term
+
+
+def on_exit(server: Arbiter) -> None:
+    """Say last, and in one line, what kept the application from being served."""
+    if cause := serving.load_failure():
+        print(cause, file=sys.stderr, flush=True)
