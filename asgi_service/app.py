@@ -25,7 +25,7 @@ BODY_LIMIT = 10 * 1024 * 1024  # bytes
 REPLAY_LIMIT = 1000  # events
 RANGES = {"seconds": (0, 15), "rounds": (0, 1_000_000), "interval_ms": (100, 60_000)}
 
-app = FastAPI(title="ASGI service", version="1.0")
+app = FastAPI(title="ASGI service", version="1.0", redirect_slashes=False)
 log = logging.getLogger("app")
 
 
@@ -181,10 +181,13 @@ async def websocket(socket: WebSocket) -> None:
     await socket.accept()
     ticker = asyncio.create_task(tick(socket, interval_ms / 1000))
     try:
-        async for text in socket.iter_text():
-            await socket.send_text(json.dumps({"type": "echo", "data": text}))
-    except (WebSocketDisconnect, KeyError):
-        pass  # gone, or it sent bytes where text is expected
+        while (message := await socket.receive())["type"] != "websocket.disconnect":
+            if message.get("text") is None:
+                await socket.close(1003, "text messages only")
+                break
+            await socket.send_text(json.dumps({"type": "echo", "data": message["text"]}))
+    except WebSocketDisconnect:
+        pass
     finally:
         ticker.cancel()
 

@@ -10,8 +10,9 @@ import os
 import signal
 from types import FrameType
 
-import serving
 import uvicorn
+
+import serving
 
 log = logging.getLogger("server")
 

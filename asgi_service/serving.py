@@ -76,7 +76,7 @@ def load(variable: str, default: str) -> Any:
             loaded = getattr(loaded, attribute)
         if not callable(loaded):
             raise TypeError(f"{target} is a {type(loaded).__name__}, which is not callable")
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an import may raise
         traceback.print_exc()
         line = f"{variable}={target} cannot be served: {type(error).__name__}: {error}"
         print(" ".join(line.split()), file=sys.stderr, flush=True)
@@ -84,7 +84,7 @@ def load(variable: str, default: str) -> Any:
     return loaded
 
 
-class Drained(OSError):
+class DrainedError(OSError):
     """The application sent to a connection that the drain has ended (ASGI: OSError, as for a lost client)."""
 
 
@@ -103,9 +103,9 @@ class LongLived:
         return self._ended
 
     async def send(self, message: Message) -> None:
-        """Pass `message` on; raise Drained once the drain has ended the connection."""
+        """Pass `message` on; raise DrainedError once the drain has ended the connection."""
         if self._ended:
-            raise Drained("this replica is draining")
+            raise DrainedError("this replica is draining")
         if message["type"] == "http.response.body":
             self._between_events = message.get("body", b"").endswith(EVENT_ENDS)
         await self._send(message)

@@ -13,8 +13,8 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
-from flask import Flask, Response, request, url_for
-from werkzeug.exceptions import HTTPException, NotImplemented, RequestEntityTooLarge, UnprocessableEntity
+from flask import Flask, Response, abort, request, url_for
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnprocessableEntity
 from werkzeug.sansio.response import Response as BaseResponse
 
 INSTANCE = os.environ.get("INSTANCE") or socket.gethostname()
@@ -53,6 +53,8 @@ def number(field: str, kind: type[int] | type[float], default: float, low: int, 
 def problem(error: HTTPException) -> BaseResponse:
     """Answer every error as RFC 9457 problem details."""
     response = error.get_response()
+    if response.status_code < 400:
+        return response
     status = HTTPStatus(response.status_code)
     content = {"type": "about:blank", "title": status.phrase, "status": status, "detail": error.description}
     response.data = app.json.dumps(content | getattr(error, "extra", {}))
@@ -127,7 +129,9 @@ def events() -> Response:
     interval = number("interval_ms", int, 1000, 100, 60_000) / 1000
     now = int(time.time() / interval)
     first = resume_after(request.headers.get("Last-Event-ID"), now)
-    return Response(event_stream(first, now, interval), mimetype="text/event-stream", headers={"Cache-Control": "no-cache"})
+    return Response(
+        event_stream(first, now, interval), mimetype="text/event-stream", headers={"Cache-Control": "no-cache"}
+    )
 
 
 def resume_after(last_id: str | None, now: int) -> int:
@@ -139,9 +143,7 @@ def resume_after(last_id: str | None, now: int) -> int:
     except ValueError:
         last = -1
     if not 0 <= last <= now + 1:  # 1: another replica's clock may be ahead
-        error = UnprocessableEntity(f"Last-Event-ID must be a whole number from 0 to {now}")
-        error.extra = {"field": "Last-Event-ID", "minimum": 0, "maximum": now}  # type: ignore[attr-defined]
-        raise error
+        raise OutOfRangeError("Last-Event-ID", int, 0, now)
     return last + 1
 
 
@@ -163,4 +165,4 @@ def event_stream(first: int, now: int, interval: float) -> Iterator[str]:
 
 @app.get("/ws")
 def websocket() -> Response:
-    raise NotImplemented("WSGI has no WebSocket: one call, one answer. See the ASGI service's /ws")
+    abort(501, "WSGI has no WebSocket: one call, one answer. See the ASGI service's /ws")

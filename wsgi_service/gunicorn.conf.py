@@ -10,10 +10,13 @@ import signal
 import sys
 from typing import Any
 
-import serving
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
+
+import serving
+
+log = logging.getLogger("gunicorn.error")
 
 # HAProxy keeps at most WSGI_MAXCONN requests and WSGI_STREAMS streams here; 2 more answer health checks.
 threads = int(os.environ.get("WSGI_MAXCONN", "8")) + serving.STREAM_LIMIT + 2
@@ -27,8 +30,8 @@ timeout = 30  # the worker's heartbeat, not a limit on requests
 graceful_timeout = 20
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
-limit_request_line = 8190  # HAProxy's buffer is the limit that decides
-limit_request_field_size = 0
+limit_request_line = 0  # HAProxy's buffer is the limit that decides
+limit_request_field_size = 16384
 limit_request_fields = 200
 forwarder_headers = ""  # nobody sets SCRIPT_NAME by a header; serving.py does it
 
@@ -59,12 +62,12 @@ def when_ready(server: Arbiter) -> None:
     def handle_term() -> None:
         if serving.draining() or not serving.DRAIN_SECONDS:
             stop()
-        server.log.info("Draining for %s s", serving.DRAIN_SECONDS)
+        log.info("Draining for %s s", serving.DRAIN_SECONDS)
         serving.drain()
         signal.setitimer(signal.ITIMER_REAL, serving.DRAIN_SECONDS)
 
     signal.signal(signal.SIGALRM, lambda *_: server.signal(signal.SIGTERM, None))
-    server.handle_term = handle_term
+    server.handle_term = handle_term  # type: ignore[method-assign]
 
 
 def on_exit(server: Arbiter) -> None:

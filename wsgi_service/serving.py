@@ -86,7 +86,7 @@ def load(variable: str, default: str) -> Any:
             loaded = getattr(loaded, attribute)
         if not callable(loaded):
             raise TypeError(f"{target} is a {type(loaded).__name__}, which is not callable")
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an import may raise
         traceback.print_exc()
         line = f"{variable}={target} cannot be served: {type(error).__name__}: {error}".encode()[:4000]
         _shared[1 : 1 + len(line)] = line

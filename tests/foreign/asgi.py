@@ -1,0 +1,35 @@
+"""An ASGI application that knows nothing of this stack: no framework, no lifespan, a stream at a path of its own."""
+
+import asyncio
+import json
+
+
+async def application(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            await send({"type": "websocket.send", "text": "foreign"})
+        return
+    assert scope["type"] == "http", "no lifespan here"
+    if scope["path"] == "/asgi/feed":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        for n in range(1000):
+            await send({"type": "http.response.body", "body": f"id: {n}\n".encode(), "more_body": True})
+            await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+            await asyncio.sleep(0.2)
+        return
+    size = 0
+    while (message := await receive()).get("more_body") or message.get("body"):
+        size += len(message["body"])
+        if not message.get("more_body"):
+            break
+    told = {
+        "client": scope["client"][0],
+        "scheme": scope["scheme"],
+        "prefix": scope["root_path"],
+        "path": scope["path"].removeprefix(scope["root_path"]),
+        "size": size,
+    }
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": json.dumps(told).encode()})

@@ -1,0 +1,193 @@
+"""The running stack, as the tests see it: its addresses, and what can be done to its replicas.
+
+The two ways of running differ in how a replica is found, killed, stopped and started, and in nothing else.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parent.parent
+SERVICES = ("wsgi", "asgi")
+
+
+def run(*command: str, check: bool = True, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command at the root of the repository; a failure shows what it printed."""
+    result = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        stdin=subprocess.DEVNULL,
+    )
+    assert not check or result.returncode == 0, f"{command}: {result.returncode}\n{result.stdout}\n{result.stderr}"
+    return result
+
+
+def wait_until(true: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    """Return what `true()` returns once that is true; fail after `seconds`, which noise does not reach."""
+    end = time.monotonic() + seconds
+    while not (value := true()):
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+    return value
+
+
+class Stack:
+    """What both ways of running have in common."""
+
+    url = "http://127.0.0.1:8080"
+    admin = "http://127.0.0.1:8404"
+    up_command: tuple[str, ...] = ("./scripts/up",)
+    settings: dict[str, str] | None = None  # what it runs with; None: it does not run
+
+    def up(self, **env: str) -> None:
+        """Start with these settings; what ran before is ended."""
+        self.down()
+        run(*self.up_command, env=env)
+        self.settings = env
+
+    def down(self) -> None:
+        """End, and leave nothing."""
+        run("./scripts/down")
+        self.settings = None
+
+    def instances(self, service: str) -> set[str]:
+        """Return the replicas that answer, found by asking until no new one has come up for a while."""
+        found: set[str] = set()
+        with httpx.Client(base_url=self.url) as client:
+            for _ in range(30):
+                answer = client.get(f"/{service}/whoami")
+                if answer.status_code == 200:
+                    found.add(answer.json()["instance"])
+        return found
+
+    def up_servers(self, backend: str) -> int:
+        """Return how many servers of the backend HAProxy gives work to."""
+        return sum(row["status"] == "UP" for row in self.servers() if row["backend"] == backend)
+
+    def servers(self) -> Iterator[dict[str, str]]:
+        """Yield HAProxy's own view of each server."""
+        lines = httpx.get(f"{self.admin}/stats;csv").text.splitlines()
+        names = lines[0].removeprefix("# ").split(",")
+        for line in lines[1:]:
+            row = dict(zip(names, line.split(","), strict=False))
+            if row["svname"] not in ("FRONTEND", "BACKEND"):
+                yield {"backend": row["pxname"], "server": row["svname"], "status": row["status"]}
+
+    def is_whole(self, backend: str) -> bool:
+        """Tell whether the backend has its three replicas."""
+        return self.up_servers(backend) == 3
+
+    def haproxy_is_old(self) -> bool:
+        """Tell whether this is HAProxy 2: it knows no 431, and answers what is no HTTP with a page of its own."""
+        return "HAProxy version 2." in httpx.get(f"{self.admin}/stats").text
+
+    def wait_whole(self) -> None:
+        """Wait until three replicas of every backend are up."""
+        for backend in ("wsgi", "wsgi_streams", "asgi", "asgi_streams"):
+            wait_until(partial(self.is_whole, backend), f"{backend} has 3 replicas up")
+
+    def pids(self, instance: str) -> list[int]:
+        """Return the replica's processes, the one that was started first."""
+        raise NotImplementedError
+
+    def kill(self, instance: str) -> None:
+        """Kill every process of the replica with SIGKILL, from outside, as a crash would."""
+        for pid in self.pids(instance):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except PermissionError:
+                run("sudo", "-n", "kill", "-9", str(pid))
+            except ProcessLookupError:
+                pass
+
+    def stop(self, instance: str) -> None:
+        """Stop the replica as an operator would, and return when it has ended."""
+        raise NotImplementedError
+
+    def start(self, instance: str) -> None:
+        """Start it again."""
+        raise NotImplementedError
+
+    def stop_service(self, service: str) -> None:
+        """Stop every replica of the service."""
+        raise NotImplementedError
+
+    def start_service(self, service: str) -> None:
+        """Start them again."""
+        raise NotImplementedError
+
+    def log(self, service: str) -> str:
+        """Return what the service, or `haproxy`, has logged."""
+        raise NotImplementedError
+
+    def access_log(self) -> list[dict[str, Any]]:
+        """Return HAProxy's access log, parsed."""
+        return [json.loads(line) for line in self.log("haproxy").splitlines() if line.startswith("{")]
+
+
+class LocalStack(Stack):
+    """Processes under supervisor."""
+
+    up_command = ("./scripts/up", "--local")
+
+    def _control(self, *arguments: str) -> str:
+        return run(".venv/local/bin/supervisorctl", "-c", "scripts/supervisord.conf", *arguments, check=False).stdout
+
+    def _name(self, instance: str) -> str:
+        return f"{instance.partition('-')[0]}:{instance}"
+
+    def pids(self, instance: str) -> list[int]:
+        first = int(self._control("pid", self._name(instance)))
+        children = Path(f"/proc/{first}/task/{first}/children")
+        found = children.read_text() if children.exists() else run("pgrep", "-P", str(first), check=False).stdout
+        return [first, *map(int, found.split())]
+
+    def stop(self, instance: str) -> None:
+        self._control("stop", self._name(instance))
+
+    def start(self, instance: str) -> None:
+        self._control("start", self._name(instance))
+
+    def stop_service(self, service: str) -> None:
+        self._control("stop", f"{service}:*")
+
+    def start_service(self, service: str) -> None:
+        self._control("start", f"{service}:*")
+
+    def log(self, service: str) -> str:
+        return "".join(path.read_text() for path in sorted((ROOT / ".run").glob(f"{service}*.log")))
+
+
+class ComposeStack(Stack):
+    """Containers. An instance is a container's short id, which is its host name."""
+
+    def pids(self, instance: str) -> list[int]:
+        return [int(pid) for pid in run("docker", "top", instance, "-eo", "pid").stdout.split()[1:]]
+
+    def stop(self, instance: str) -> None:
+        run("docker", "stop", instance)
+
+    def start(self, instance: str) -> None:
+        run("docker", "start", instance)
+
+    def stop_service(self, service: str) -> None:
+        run("docker", "compose", "stop", service)
+
+    def start_service(self, service: str) -> None:
+        run("docker", "compose", "start", service)
+
+    def log(self, service: str) -> str:
+        result = run("docker", "compose", "logs", "--no-log-prefix", service)
+        return result.stdout + result.stderr

@@ -1,0 +1,157 @@
+"""WSGI_APP and ASGI_APP host any callable; what does not import says so in one line."""
+
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
+
+from load import Load
+from stack import ROOT, SERVICES, LocalStack, Stack, run, wait_until
+
+FOREIGN = {
+    "WSGI_APP": "foreign.wsgi:application",
+    "ASGI_APP": "foreign.asgi:application",
+    "PYTHONPATH": str(ROOT / "tests"),
+    "COMPOSE_FILE": "compose.yaml:tests/foreign/compose.yaml",
+}
+
+
+@pytest.fixture(scope="module")
+def foreign(any_stack: Stack) -> Stack:
+    """The stack with an application that was not written for it on each side."""
+    any_stack.up(**FOREIGN)
+    any_stack.wait_whole()
+    return any_stack
+
+
+def replica(stack: Stack, service: str) -> str:
+    """Return the name of a replica whose application does not tell it."""
+    if isinstance(stack, LocalStack):
+        return f"{service}-1"
+    return run("docker", "compose", "ps", "--quiet", service).stdout.split()[0]
+
+
+def test_a_foreign_application_sees_client_scheme_and_prefix(foreign: Stack, service: str) -> None:
+    lies = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Prefix": "/evil", "X-Forwarded-Proto": "https"}
+    answer = httpx.post(f"{foreign.url}/{service}/a/b%20c", content=b"x" * 1000, headers=lies)
+    told = answer.json()
+    seen = {line["id"]: line["client"] for line in foreign.access_log()}
+    assert told == {
+        "client": seen[answer.headers["x-request-id"]],
+        "scheme": "http",
+        "prefix": f"/{service}",
+        "path": "/a/b c",
+        "size": 1000,
+    }
+
+
+def test_a_foreign_application_is_drained_without_loss(foreign: Stack, service: str) -> None:
+    victim = replica(foreign, service)
+    base = f"{foreign.url}/{service}"
+    with ThreadPoolExecutor() as background:
+        feeds = [background.submit(httpx.get, f"{base}/feed", timeout=60) for _ in range(6)]
+        with Load(f"{base}/x") as gets, Load(f"{base}/x", method="POST", content=b"y") as posts:
+            foreign.stop(victim)
+        assert not gets.failures
+        assert not posts.failures
+        foreign.start(victim)
+        foreign.wait_whole()
+        for other in (foreign.stop_service, foreign.start_service):
+            other(service)
+        ends = [feed.result().text[-40:] for feed in feeds]
+    assert all("data:" in end and "\n\nretry: " in end and end.endswith("\n\n") for end in ends), ends
+    assert "Traceback" not in foreign.log(service)
+    foreign.wait_whole()
+
+
+def test_the_websockets_of_a_foreign_application_are_closed_with_1012(foreign: Stack) -> None:
+    with connect(f"{foreign.url.replace('http', 'ws')}/asgi/") as socket:
+        socket.send("hello")
+        assert socket.recv(timeout=15) == "foreign"
+        foreign.stop_service("asgi")
+        with pytest.raises(ConnectionClosedError) as closed:
+            socket.recv(timeout=15)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    foreign.start_service("asgi")
+    foreign.wait_whole()
+
+
+def test_streams_at_any_path_take_no_more_threads_than_they_may(foreign: Stack) -> None:
+    with ThreadPoolExecutor(40) as background, httpx.Client(base_url=foreign.url) as client:
+        feeds = [background.submit(feed_status, f"{foreign.url}/wsgi/feed") for _ in range(40)]
+        for _ in range(50):
+            assert client.get("/wsgi/x").status_code == 200
+        statuses = [feed.result() for feed in feeds]
+    assert statuses.count(200) == 12, statuses
+    assert statuses.count(503) == 28, statuses
+
+
+def feed_status(url: str) -> int:
+    """Hold a stream for a while, if there is a place, and return the status."""
+    with httpx.stream("GET", url, timeout=30) as answer:
+        for n, _ in enumerate(answer.iter_lines()):
+            if n > 45:
+                break
+        return answer.status_code
+
+
+BROKEN = {
+    "no.such.module:app": "ModuleNotFoundError: No module named 'no'",
+    "json:nothing": "AttributeError: module 'json' has no attribute 'nothing'",
+    "json:__name__": "TypeError: json:__name__ is a str, which is not callable",
+}
+
+
+@pytest.mark.parametrize("target", BROKEN)
+def test_a_callable_that_does_not_import_is_named_in_the_last_line(service: str, target: str) -> None:
+    variable = f"{service.upper()}_APP"
+    command = {"wsgi": ["gunicorn", "-c", "gunicorn.conf.py"], "asgi": ["python", "server.py"]}[service]
+    command[0] = str(ROOT / f".venv/{service}/bin/{command[0]}")
+    ended = subprocess.run(
+        command,
+        cwd=ROOT / f"{service}_service",
+        env=os.environ | {variable: target, "PORT": "0"},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert "Traceback" in ended.stderr
+    assert ended.stderr.splitlines()[-1] == f"{variable}={target} cannot be served: {BROKEN[target]}"
+
+
+def test_up_with_a_callable_that_does_not_import_says_so_and_leaves_nothing(any_stack: Stack, service: str) -> None:
+    any_stack.down()
+    variable = f"{service.upper()}_APP"
+    result = run(*any_stack.up_command, env={variable: "nowhere:app"}, check=False)
+    assert result.returncode == 1
+    assert f"{variable}=nowhere:app cannot be served: ModuleNotFoundError: No module named 'nowhere'" in result.stderr
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(any_stack.url)
+
+
+@pytest.mark.compose
+def test_a_service_that_does_not_import_takes_only_itself_down(any_stack: Stack, service: str) -> None:
+    any_stack.down()
+    (other,) = set(SERVICES) - {service}
+    run("docker", "compose", "up", "--build", "--detach", env={f"{service.upper()}_APP": "nowhere:app"})
+    wait_until(lambda: status(f"{any_stack.url}/{other}/json") == 200, "the other service answers")
+    answer = httpx.get(f"{any_stack.url}/{service}/json")
+    assert answer.status_code == 503
+    assert answer.json()["status"] == 503
+    wait_until(lambda: "cannot be served" in any_stack.log(service).splitlines()[-1], "the cause is the last line")
+    any_stack.down()
+
+
+def status(url: str) -> int:
+    """Return the status of a GET, 0 for none."""
+    try:
+        return httpx.get(url).status_code
+    except httpx.TransportError:
+        return 0

@@ -1,0 +1,116 @@
+"""Requests are spread over the replicas; replicas that come, die or go cost no request."""
+
+import subprocess
+
+import httpx
+import pytest
+
+from load import Load
+from stack import SERVICES, Stack, run, wait_until
+
+
+def test_requests_are_spread_over_all_replicas(client: httpx.Client, stack: Stack, service: str) -> None:
+    answers = [client.get(f"/{service}/whoami").json()["instance"] for _ in range(90)]
+    shares = {instance: answers.count(instance) for instance in answers}
+    assert len(shares) == 3
+    assert min(shares.values()) >= 15, shares
+
+
+def test_a_replica_that_is_killed_costs_no_get_and_comes_back(stack: Stack, service: str) -> None:
+    instances = stack.instances(service)
+    assert len(instances) == 3
+    victim = min(instances)
+    before = stack.pids(victim)
+    with Load(f"{stack.url}/{service}/json", clients=8) as load:
+        wait_until(lambda: load.outcomes.total() > 100, "the load runs")
+        stack.kill(victim)
+        wait_until(lambda: stack.instances(service) == instances, "the replica is back")
+    assert not load.failures
+    assert stack.pids(victim) != before
+    stack.wait_whole()
+
+
+def test_a_worker_that_is_killed_costs_no_get(stack: Stack) -> None:
+    instances = stack.instances("wsgi")
+    victim = min(instances)
+    *_, worker = stack.pids(victim)
+    with Load(f"{stack.url}/wsgi/json", clients=8) as load:
+        wait_until(lambda: load.outcomes.total() > 100, "the load runs")
+        if subprocess.run(["kill", "-9", str(worker)], check=False, capture_output=True).returncode:
+            run("sudo", "-n", "kill", "-9", str(worker))
+        wait_until(lambda: worker not in stack.pids(victim) and stack.instances("wsgi") == instances, "it is replaced")
+    assert not load.failures
+    stack.wait_whole()
+
+
+@pytest.mark.compose
+def test_scaling_out_and_in_under_load_fails_no_request(stack: Stack) -> None:
+    def scale(replicas: int) -> None:
+        run(
+            "docker",
+            "compose",
+            "up",
+            "--detach",
+            "--no-recreate",
+            *(f"--scale={s}={replicas}" for s in ("asgi", "wsgi")),
+        )
+
+    haproxy = run("docker", "compose", "ps", "--quiet", "haproxy").stdout
+    with Load(f"{stack.url}/wsgi/json") as wsgi, Load(f"{stack.url}/asgi/json") as asgi:
+        scale(6)
+        wait_until(
+            lambda: all(len(stack.instances(service)) == 6 for service in SERVICES), "six replicas of each answer"
+        )
+        scale(3)
+        stack.wait_whole()
+    assert not wsgi.failures
+    assert not asgi.failures
+    assert run("docker", "compose", "ps", "--quiet", "haproxy").stdout == haproxy
+
+
+@pytest.mark.compose
+def test_a_new_replica_gets_work_within_5_s_of_being_ready(stack: Stack, service: str) -> None:
+    old = stack.instances(service)
+    run("docker", "compose", "up", "--detach", "--no-recreate", "--wait", f"--scale={service}=4")
+    try:
+        wait_until(lambda: stack.instances(service) > old, "the new replica answers", seconds=5)
+    finally:
+        run("docker", "compose", "up", "--detach", "--no-recreate", f"--scale={service}=3")
+    stack.wait_whole()
+
+
+@pytest.mark.compose
+def test_haproxy_starts_before_and_without_its_backends(stack: Stack) -> None:
+    stack.down()
+    run("docker", "compose", "up", "--detach", "--build", "--no-deps", "haproxy")
+    wait_until(lambda: answers(stack, "/"), "HAProxy answers")
+    for service in ("wsgi", "asgi"):
+        answer = httpx.get(f"{stack.url}/{service}/json")
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+    run("docker", "compose", "up", "--detach", "--build", "asgi")
+    wait_until(lambda: answers(stack, "/asgi/json"), "the first service answers")
+    assert httpx.get(f"{stack.url}/wsgi/json").status_code == 503
+    run("docker", "compose", "up", "--detach", "--build", "wsgi")
+    wait_until(lambda: answers(stack, "/wsgi/json"), "the second service answers")
+    stack.wait_whole()
+
+
+@pytest.mark.compose
+def test_when_compose_up_returns_the_very_first_request_is_answered(stack: Stack) -> None:
+    stack.down()
+    run("docker", "compose", "up", "--build", "--wait")
+    for service in ("wsgi", "asgi"):
+        for path in ("json", "whoami"):
+            assert httpx.get(f"{stack.url}/{service}/{path}").status_code == 200
+        with httpx.stream("GET", f"{stack.url}/{service}/events") as answer:
+            assert answer.status_code == 200
+    stack.settings = {}
+
+
+def answers(stack: Stack, path: str) -> bool:
+    """Tell whether the path is answered with 200."""
+    try:
+        return httpx.get(f"{stack.url}{path}").status_code == 200
+    except httpx.TransportError:
+        return False

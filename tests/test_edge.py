@@ -1,0 +1,192 @@
+"""What HAProxy lets in, what it answers by itself, and that nothing bad reaches or ends a replica."""
+
+import re
+import socket
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from stack import Stack, wait_until
+from test_contract import assert_problem
+
+
+def raw(stack: Stack, request: bytes, answers: int = 1) -> bytes:
+    """Send bytes as they are and return everything that comes back until the end, or a pause."""
+    with socket.create_connection(("127.0.0.1", httpx.URL(stack.url).port or 0), timeout=15) as connection:
+        connection.sendall(request)
+        received = b""
+        while received.count(b"HTTP/1.1 ") < answers or b"\r\n\r\n" not in received:
+            chunk = connection.recv(65536)
+            if not chunk:
+                break
+            received += chunk
+        return received
+
+
+def test_the_front_page_says_what_is_where(client: httpx.Client) -> None:
+    page = client.get("/")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    links = re.findall(r'href="(/[^"]*)"', page.text)
+    assert len(links) > 10
+    for link in links:
+        if not link.endswith("/events"):
+            assert client.get(link).status_code in (200, 501), link
+
+
+def test_a_service_without_slash_is_redirected_to_it(client: httpx.Client, service: str) -> None:
+    answer = client.get(f"/{service}")
+    assert (answer.status_code, answer.headers["location"]) == (308, f"/{service}/")
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/wsgix", "/WSGI/json", "/%77sgi/json", "//wsgi/json", "/favicon.ico"])
+def test_a_path_of_no_service_gets_404(client: httpx.Client, path: str) -> None:
+    assert_problem(client.get(client.base_url.copy_with(raw_path=path.encode())), 404)
+
+
+@pytest.mark.parametrize("path", ["livez", "readyz", "metrics"])
+def test_health_paths_are_not_reached_from_outside(client: httpx.Client, service: str, path: str) -> None:
+    first = f"%{ord(path[0]):x}{path[1:]}"
+    for spelling in (path, f"{path}/", f"/{path}", f"{path}?x=1", first, quote(first), f"./{path}", f"x/../{path}"):
+        url = client.base_url.copy_with(raw_path=f"/{service}/{spelling}".encode())
+        answer = client.get(url, headers={"Accept": "text/event-stream"} if path == "livez" else {})
+        assert_problem(answer, 404)
+
+
+def test_what_a_client_says_of_itself_is_ignored(client: httpx.Client, stack: Stack, service: str) -> None:
+    honest = client.get(f"/{service}/whoami").json()
+    lies = {
+        "Forwarded": "for=6.6.6.6;proto=https;host=evil.example",
+        "X-Forwarded-For": "6.6.6.6",
+        "X_Forwarded_For": "6.6.6.6",
+        "X-Forwarded-Proto": "https",
+        "X_Forwarded_Proto": "https",
+        "X-Forwarded-Prefix": "/evil",
+        "X_Forwarded_Prefix": "/evil",
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Port": "666",
+        "X-Real-IP": "6.6.6.6",
+        "Script-Name": "/evil",
+        "SCRIPT_NAME": "/evil",
+        "Path-Info": "/evil",
+        "X-Request-ID": "evil",
+        "X_Request_ID": "evil",
+    }
+    lied = client.get(f"/{service}/whoami", headers=lies).json()
+    for field in ("client", "url"):
+        assert lied[field] == honest[field]
+    assert "evil" not in str(lied)
+    assert "6.6.6.6" not in str(lied)
+
+
+def test_the_client_address_is_the_one_that_haproxy_saw(client: httpx.Client, stack: Stack, service: str) -> None:
+    answer = client.get(f"/{service}/whoami").json()
+    line = find_line(stack, answer["request_id"])
+    assert answer["client"] == line["client"]
+
+
+def find_line(stack: Stack, request_id: str) -> dict[str, object]:
+    """Return the access log's line with this request id."""
+    found: list[dict[str, object]] = wait_until(
+        lambda: [line for line in stack.access_log() if line["id"] == request_id], f"{request_id} is logged"
+    )
+    assert len(found) == 1
+    return found[0]
+
+
+def test_one_request_id_in_both_logs_and_the_answer(client: httpx.Client, stack: Stack, service: str) -> None:
+    answer = client.post(f"/{service}/echo", content=b"four")
+    request_id = answer.headers["x-request-id"]
+    assert len(answer.headers.get_list("x-request-id")) == 1
+    line = find_line(stack, request_id)
+    assert (line["method"], line["uri"], line["status"]) == ("POST", f"/{service}/echo", 200)
+    echoed = f'"message": "echoed 4 bytes", "request_id": "{request_id}"'
+    wait_until(lambda: echoed in stack.log(service), "the application has logged it")
+
+
+def test_what_haproxy_answers_has_a_request_id_too(client: httpx.Client) -> None:
+    assert client.get("/nothing").headers["x-request-id"] != client.get("/nothing").headers["x-request-id"]
+
+
+def test_an_unknown_method_gets_501(client: httpx.Client, stack: Stack, service: str) -> None:
+    for method in ("FOO", "TRACE", "PROPFIND"):
+        assert_problem(client.request(method, f"/{service}/json"), 501)
+    assert raw(stack, f"get /{service}/json HTTP/1.1\r\nHost: x\r\n\r\n".encode()).startswith(b"HTTP/1.1 501 ")
+
+
+def test_20_kb_of_headers_get_431(client: httpx.Client, stack: Stack, service: str) -> None:
+    for headers in ({"X-Large": "x" * 20_000}, {f"X-{n}": "x" * 200 for n in range(100)}):
+        answer = client.get(f"/{service}/json", headers=headers)
+        if stack.haproxy_is_old():
+            assert answer.status_code == 400
+        else:
+            assert_problem(answer, 431)
+
+
+def test_14_kb_of_headers_are_served(client: httpx.Client, service: str) -> None:
+    assert client.get(f"/{service}/json", headers={"Cookie": "x" * 14_000}).status_code == 200
+    assert client.get(f"/{service}/json?{'x' * 14_000}").status_code == 200
+
+
+def test_90_headers_are_served(client: httpx.Client, service: str) -> None:
+    assert client.get(f"/{service}/json", headers={f"X-{n}": "x" for n in range(85)}).status_code == 200
+
+
+def test_a_body_over_the_coarse_limit_is_refused_at_the_edge(client: httpx.Client, stack: Stack, service: str) -> None:
+    request = f"POST /{service}/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 16777217\r\n\r\n".encode()
+    answer = raw(stack, request)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"application/problem+json" in answer
+
+
+MALFORMED = {
+    "no HTTP at all": b"hello\r\n\r\n",
+    "two lengths": b"POST /SERVICE/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
+    "a length that is no number": b"POST /SERVICE/echo HTTP/1.1\r\nHost: x\r\nContent-Length: four\r\n\r\nabcd",
+    "a negative length": b"POST /SERVICE/echo HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    "a chunk size that is no number": (
+        b"POST /SERVICE/echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabcd\r\n0\r\n\r\n"
+    ),
+    "an unknown transfer encoding": b"POST /SERVICE/echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: fun\r\n\r\n",
+    "a space before the colon": b"GET /SERVICE/json HTTP/1.1\r\nHost: x\r\nX : y\r\n\r\n",
+    "a NUL in a header": b"GET /SERVICE/json HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n",
+    "two hosts": b"GET /SERVICE/json HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+    "a space in the path": b"GET /SERVICE/js on HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a byte over 127 in the path": b"GET /SERVICE/\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_request_gets_a_4xx_in_json_and_ends_no_replica(stack: Stack, service: str, name: str) -> None:
+    answer = raw(stack, MALFORMED[name].replace(b"SERVICE", service.encode()))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert re.match(rb"HTTP/1\.[01] 4\d\d ", head), answer
+    if not stack.haproxy_is_old():
+        assert b"application/problem+json" in head, answer
+        assert body.startswith(b"{")
+
+
+def test_after_all_this_every_replica_is_the_one_it_was(client: httpx.Client, stack: Stack, service: str) -> None:
+    assert len(stack.instances(service)) == 3
+    log = stack.log(service)
+    assert "Traceback" not in log
+    assert '"level": "critical"' not in log
+
+
+def test_without_replicas_only_that_service_gets_503(client: httpx.Client, stack: Stack, service: str) -> None:
+    other = {"wsgi": "asgi", "asgi": "wsgi"}[service]
+    stack.stop_service(service)
+    try:
+        wait_until(lambda: client.get(f"/{service}/json").status_code == 503, "the service is gone")
+        for path in ("json", "events"):
+            answer = client.get(f"/{service}/{path}")
+            assert_problem(answer, 503)
+            assert int(answer.headers["retry-after"]) > 0
+        assert client.get(f"/{other}/json").status_code == 200
+        assert httpx.get(f"{stack.admin}/healthz").status_code == 200
+        assert httpx.get(f"{stack.admin}/readyz").status_code == 503
+    finally:
+        stack.start_service(service)
+    stack.wait_whole()
+    assert client.get(f"/{service}/json").status_code == 200

@@ -1,0 +1,147 @@
+"""Server-Sent Events on both services and WebSocket on ASGI, through HAProxy."""
+
+import json
+import statistics
+import time
+from contextlib import ExitStack
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from sse import stream
+from stack import Stack, wait_until
+from test_contract import assert_problem
+
+WSGI_PLACES = 3 * 4  # replicas x WSGI_STREAMS
+
+
+def test_events_come_at_their_time_and_not_200_ms_later(stack: Stack, service: str) -> None:
+    late = []
+    with stream(f"{stack.url}/{service}/events?interval_ms=100") as events:
+        first = next(events)
+        assert first.id is not None
+        for n, event in zip(range(first.id + 1, first.id + 21), events, strict=False):
+            assert event.id == event.data["n"] == n
+            late.append(event.received - n * 0.1)
+    # Half of what waiting for the other side's delayed acknowledgement costs; the median, as noise is not the claim.
+    assert statistics.median(late) < 0.1
+
+
+def test_a_stream_resumes_on_another_replica_with_no_event_lost_or_repeated(stack: Stack, service: str) -> None:
+    ids: list[int] = []
+    instances = set()
+    last = None
+    for _ in range(30):
+        with stream(f"{stack.url}/{service}/events?interval_ms=100", last) as events:
+            for _ in range(3):
+                event = next(events)
+                assert event.id is not None
+                ids.append(event.id)
+                instances.add(event.data["instance"])
+        last = ids[-1]
+        if len(instances) == 3:
+            break
+    assert len(instances) > 1
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+
+
+def test_what_was_missed_is_replayed_up_to_a_thousand_events(stack: Stack, service: str) -> None:
+    now = int(time.time() * 10)
+    with stream(f"{stack.url}/{service}/events?interval_ms=100", now - 900) as events:
+        assert [next(events).id for _ in range(900)] == list(range(now - 899, now + 1))
+
+
+def test_what_is_older_gets_a_gap_that_says_from_where(stack: Stack, service: str) -> None:
+    now = int(time.time() * 10)
+    with stream(f"{stack.url}/{service}/events?interval_ms=100", now - 5000) as events:
+        gap = next(events)
+        assert gap.name == "gap"
+        assert gap.data["from"] == now - 4999
+        assert abs(gap.data["to"] - (now - 1000)) < 20
+        assert next(events).id == gap.data["to"] + 1
+
+
+@pytest.mark.parametrize("last", ["abc", "-1", "1.5", "9" * 30, str(int(time.time()) * 2), "", "٣"])
+def test_a_last_event_id_that_is_none_gets_422(client: httpx.Client, service: str, last: str) -> None:
+    answer = client.get(f"/{service}/events", headers={b"Last-Event-ID": last.encode()})
+    assert assert_problem(answer, 422)["field"] == "Last-Event-ID"
+
+
+def test_one_wsgi_stream_more_than_its_limit_gets_503_and_the_rest_goes_on(client: httpx.Client, stack: Stack) -> None:
+    url = f"{stack.url}/wsgi/events?interval_ms=60000"
+    with ExitStack() as held:
+        for n in range(WSGI_PLACES):
+            accept = "text/event-stream" if n % 2 else "*/*"
+            assert next(held.enter_context(stream(url, accept=accept))).id is not None
+        quiet = statistics.median(client.get("/wsgi/json").elapsed.total_seconds() for _ in range(50))
+        for path in ("events", "%65vents", "events?x=/", "events;x"):
+            answer = client.get(f"/wsgi/{path}")
+            if path == "events;x":
+                assert_problem(answer, 404)
+            else:
+                assert_problem(answer, 503)
+                assert int(answer.headers["retry-after"]) > 0
+        for _ in range(100):
+            assert client.get("/wsgi/json").status_code == 200
+        assert stack.up_servers("wsgi") == 3
+        assert quiet < 1, "short requests wait behind streams"
+    # Each place comes back when its client has gone.
+    wait_until(lambda: client.head("/wsgi/events").status_code == 200, "a place is free")
+
+
+def test_streams_that_are_opened_and_left_at_once_take_no_thread_for_long(client: httpx.Client, stack: Stack) -> None:
+    for _ in range(200):
+        with httpx.stream("GET", f"{stack.url}/wsgi/events") as answer:
+            assert answer.status_code in (200, 503)
+    for _ in range(50):
+        assert client.get("/wsgi/json").status_code == 200
+    assert stack.up_servers("wsgi") == 3
+
+
+def test_head_of_a_stream_holds_nothing(client: httpx.Client) -> None:
+    for _ in range(2 * WSGI_PLACES):
+        wait_until(lambda: client.head("/wsgi/events").status_code == 200, "a place is free")
+    assert client.get("/wsgi/json").status_code == 200
+
+
+def test_websocket_echoes_and_ticks_at_the_clocks_numbers(stack: Stack) -> None:
+    with connect(f"{stack.url.replace('http', 'ws')}/asgi/ws?interval_ms=100") as socket:
+        socket.send("hello")
+        messages = [json.loads(socket.recv(timeout=15)) for _ in range(10)]
+    assert {"type": "echo", "data": "hello"} in messages
+    ticks = [message["n"] for message in messages if message["type"] == "tick"]
+    assert len(ticks) == 9
+    assert ticks == list(range(ticks[0], ticks[0] + 9))
+    assert abs(ticks[0] - time.time() * 10) < 100
+
+
+@pytest.mark.parametrize("interval", ["99", "60001", "abc", ""])
+def test_a_websocket_with_a_bad_interval_is_refused_with_422(stack: Stack, interval: str) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"{stack.url.replace('http', 'ws')}/asgi/ws?interval_ms={interval}")
+    assert refused.value.response.status_code == 422
+    assert json.loads(refused.value.response.body or b"")["field"] == "interval_ms"
+
+
+def test_a_websocket_message_over_1_mib_closes_with_1009(stack: Stack) -> None:
+    with connect(f"{stack.url.replace('http', 'ws')}/asgi/ws", max_size=None) as socket:
+        socket.send("x" * (1024 * 1024 + 1))
+        assert closed_with(socket) in (1009, 1006)  # 1006: the reset of the unread rest was faster than the close frame
+
+
+def test_a_websocket_that_sends_bytes_is_closed_with_1003(stack: Stack) -> None:
+    with connect(f"{stack.url.replace('http', 'ws')}/asgi/ws") as socket:
+        socket.send(b"\xff\xfe")
+        assert closed_with(socket) == 1003
+    assert "Traceback" not in stack.log("asgi")
+
+
+def closed_with(socket: ClientConnection) -> int:
+    """Read until the other side has closed, and return the code that it gave, 1006 for none."""
+    try:
+        while True:
+            socket.recv(timeout=15)
+    except ConnectionClosed as closed:
+        return closed.rcvd.code if closed.rcvd else 1006
