@@ -51,7 +51,12 @@ apt_install() {
   say "installing $package with apt-get"
   # A policy of 101 keeps the package from starting a service of its own.
   local policy=/usr/sbin/policy-rc.d
-  [[ -e $policy ]] && policy='' || { printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"; }
+  if [[ -e $policy ]]; then
+    policy=''
+  else
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+  fi
   apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$package" >/dev/null 2>&1
   local status=$?
   [[ -z $policy ]] || rm -f "$policy"

@@ -18,6 +18,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         outside = [item for item in items if item.get_closest_marker("compose")]
         config.hook.pytest_deselected(items=outside)
         items[:] = [item for item in items if item not in outside]
+    # Those of the stack with default settings first: each other setting is a start of its own.
+    items.sort(key=lambda item: "stack" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")

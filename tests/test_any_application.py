@@ -16,6 +16,7 @@ FOREIGN = {
     "WSGI_APP": "foreign.wsgi:application",
     "ASGI_APP": "foreign.asgi:application",
     "PYTHONPATH": str(ROOT / "tests"),
+    "ACCESS_LOG": "problems",
     "COMPOSE_FILE": "compose.yaml:tests/foreign/compose.yaml",
 }
 
@@ -37,11 +38,11 @@ def replica(stack: Stack, service: str) -> str:
 
 def test_a_foreign_application_sees_client_scheme_and_prefix(foreign: Stack, service: str) -> None:
     lies = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Prefix": "/evil", "X-Forwarded-Proto": "https"}
+    refused = httpx.get(f"{foreign.url}/nothing").headers["x-request-id"]
+    seen = {line["id"]: line["client"] for line in wait_until(foreign.access_log, "it is logged")}
     answer = httpx.post(f"{foreign.url}/{service}/a/b%20c", content=b"x" * 1000, headers=lies)
-    told = answer.json()
-    seen = {line["id"]: line["client"] for line in foreign.access_log()}
-    assert told == {
-        "client": seen[answer.headers["x-request-id"]],
+    assert answer.json() == {
+        "client": seen[refused],
         "scheme": "http",
         "prefix": f"/{service}",
         "path": "/a/b c",
@@ -98,6 +99,17 @@ def feed_status(url: str) -> int:
             if n > 45:
                 break
         return answer.status_code
+
+
+def test_problems_logs_errors_slow_requests_and_a_sample(foreign: Stack) -> None:
+    error = httpx.get(f"{foreign.url}/nothing").headers["x-request-id"]
+    slow = httpx.get(f"{foreign.url}/asgi/slow").headers["x-request-id"]
+    before = len(foreign.access_log())
+    with Load(f"{foreign.url}/asgi/x") as load:
+        wait_until(lambda: load.outcomes.total() >= 2000, "the load runs")
+    logged = wait_until(lambda: log if len(log := foreign.access_log()) > before else None, "a sample is logged")
+    assert {error, slow} <= {line["id"] for line in logged}
+    assert len(logged) - before < 0.05 * load.outcomes.total()
 
 
 BROKEN = {

@@ -2,26 +2,27 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
-import pytest
-from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from load import Load
 from sse import stream
 from stack import Stack, wait_until
+from test_streams import closed_with
 
 
-@pytest.mark.parametrize("path", ["json", "wait?seconds=0.5"])
-def test_stopping_a_replica_under_load_loses_nothing(stack: Stack, service: str, path: str) -> None:
+def test_stopping_a_replica_under_load_loses_nothing(stack: Stack, service: str) -> None:
     victim = min(stack.instances(service))
     base = f"{stack.url}/{service}"
-    with Load(f"{base}/{path}") as gets, Load(f"{base}/echo", method="POST", content=b"x" * 1000) as posts:
-        wait_until(lambda: gets.outcomes.total() > 20 and posts.outcomes.total() > 20, "the load runs")
+    gets, waits = Load(f"{base}/json"), Load(f"{base}/wait?seconds=0.5")
+    posts = Load(f"{base}/echo", method="POST", content=b"x" * 1000)
+    with gets, waits, posts:
+        wait_until(lambda: all(load.outcomes.total() > 20 for load in (gets, waits, posts)), "the load runs")
         stack.stop(victim)
         assert victim not in stack.instances(service)
-    assert not gets.failures
-    assert not posts.failures
+    for load in (gets, waits, posts):
+        assert not load.failures
     assert '"message": "Draining for' in stack.log(service)
     stack.start(victim)
     stack.wait_whole()
@@ -48,27 +49,19 @@ def test_at_a_drain_an_event_stream_ends_cleanly_and_resumes_elsewhere(stack: St
 
 
 def test_at_a_drain_websockets_are_closed_with_1012_and_come_back_elsewhere(stack: Stack) -> None:
-    url = f"{stack.url.replace('http', 'ws')}/asgi/ws?interval_ms=100"
-    sockets = [connect(url) for _ in range(12)]
-    serving = {socket: json.loads(socket.recv(timeout=15))["instance"] for socket in sockets}
-    victim = min(serving.values())
-    with ThreadPoolExecutor() as background:
+    url = f"{stack.url.replace('http', 'ws')}/asgi/ws"
+    with ExitStack() as opened, ThreadPoolExecutor() as background:
+        sockets = [opened.enter_context(connect(url)) for _ in range(9)]
+        serving = {socket: json.loads(socket.recv(timeout=15))["instance"] for socket in sockets}
+        victim = min(serving.values())
         stopped = background.submit(stack.stop, victim)
-        for socket, instance in serving.items():
-            if instance != victim:
-                continue
-            with pytest.raises(ConnectionClosed) as closed:  # noqa: PT012 - read up to the close
-                while True:
-                    socket.recv(timeout=15)
-            assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == 1012
-            with connect(url) as again:
-                assert json.loads(again.recv(timeout=15))["instance"] != victim
+        for socket in (socket for socket, instance in serving.items() if instance == victim):
+            assert closed_with(socket) == 1012
+            again = opened.enter_context(connect(url))
+            assert json.loads(again.recv(timeout=15))["instance"] != victim
         stopped.result()
-    for socket, instance in serving.items():
-        if instance != victim:
+        for socket in (socket for socket, instance in serving.items() if instance != victim):
             assert json.loads(socket.recv(timeout=15))["type"] == "tick"
-        socket.close()
     assert "Traceback" not in stack.log("asgi")
     stack.start(victim)
     stack.wait_whole()

@@ -164,5 +164,6 @@ def event_stream(first: int, now: int, interval: float) -> Iterator[str]:
 
 
 @app.get("/ws")
+@app.route("/ws", websocket=True, endpoint="upgrade")
 def websocket() -> Response:
     abort(501, "WSGI has no WebSocket: one call, one answer. See the ASGI service's /ws")

@@ -17,9 +17,11 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+from gunicorn.http.errors import ParseException
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "5"))
 STREAM_LIMIT = int(os.environ.get("WSGI_STREAMS", "4"))
 TRUSTED = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+LINGER_SECONDS = 2.0
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")  # an event stream may be cut only behind one of these
 
 # Made before gunicorn forks, so its master and its worker share it: one byte, 1 while draining, and
@@ -106,8 +109,14 @@ class StreamLimitError(Exception):
 class Body:
     """The chunks of an answer; an event stream gives its place back when it ends or is drained."""
 
-    def __init__(self, chunks: Iterator[bytes], close: Callable[[], None], places: threading.Semaphore | None) -> None:
-        self._chunks, self._close, self._places = chunks, close, places
+    def __init__(
+        self,
+        chunks: Iterable[bytes],
+        body: Iterable[bytes],
+        environ: "WSGIEnvironment",
+        places: threading.Semaphore | None,
+    ) -> None:
+        self._chunks, self._body, self._environ, self._places = iter(chunks), body, environ, places
         self._between_events = False
 
     def __iter__(self) -> "Body":
@@ -127,11 +136,28 @@ class Body:
     def close(self) -> None:
         """Close the application's iterable, as PEP 3333 asks, and free the place."""
         try:
-            self._close()
+            getattr(self._body, "close", lambda: None)()
         finally:
             if self._places is not None:
                 self._places.release()
                 self._places = None
+        linger(self._environ)
+
+
+def linger(environ: "WSGIEnvironment") -> None:
+    """Read on for a while after an answer that came before the end of the request's body.
+
+    A connection that is closed with unread bytes is reset, and a reset takes the answer with it.
+    """
+    connection = environ["gunicorn.socket"]
+    end = time.monotonic() + LINGER_SECONDS
+    try:
+        connection.settimeout(LINGER_SECONDS)
+        while time.monotonic() < end and environ["wsgi.input"].read(65536):
+            pass
+        connection.setblocking(True)
+    except (OSError, ParseException):
+        pass  # the other side has closed, or what it sends is no body: gunicorn closes
 
 
 class Host:
@@ -170,11 +196,12 @@ class Host:
                 chunks = itertools.chain([next(chunks, b"")], chunks)
         except StreamLimitError:
             return busy(start_response)
-        if chunks is None and places is None:
+        method = environ["REQUEST_METHOD"]
+        if chunks is None and places is None and method == "GET":
             return body
-        if places is not None and environ["REQUEST_METHOD"] == "HEAD":
+        if places is not None and method == "HEAD":
             chunks = iter(())  # nothing would ever be written, so nothing would tell that the client left
-        return Body(chunks or iter(body), getattr(body, "close", lambda: None), places)
+        return Body(body if chunks is None else chunks, body, environ, places)
 
 
 def adopt_proxy_headers(environ: "WSGIEnvironment") -> None:

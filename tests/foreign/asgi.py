@@ -19,6 +19,8 @@ async def application(scope, receive, send):
             await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
             await asyncio.sleep(0.2)
         return
+    if scope["path"] == "/asgi/slow":
+        await asyncio.sleep(1.1)
     size = 0
     while (message := await receive()).get("more_body") or message.get("body"):
         size += len(message["body"])

@@ -1,0 +1,104 @@
+"""The scripts, called as they should not be: one clear line, exit 2, and nothing left half started."""
+
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stack import ROOT, Stack, run
+
+SCRIPTS = sorted(path.name for path in (ROOT / "scripts").iterdir() if "." not in path.name)
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Check that the script said why in one line, changed nothing and ended with 2."""
+    assert result.returncode == 2, result.stderr
+    (line,) = result.stderr.splitlines()
+    for word in words:
+        assert word in line
+
+
+@pytest.fixture
+def up(any_stack: Stack) -> tuple[str, ...]:
+    """The call that starts the way of running under test, which is not running."""
+    any_stack.down()
+    return any_stack.up_command
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the repository to damage."""
+    target = tmp_path / "copy"
+    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".venv", ".run", ".git", ".*_cache"), symlinks=True)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HTTP_PORT", "abc"),
+        ("HTTP_PORT", "0"),
+        ("ADMIN_PORT", "65536"),
+        ("HTTP_PORT", "8404"),
+        ("BIND", "everywhere"),
+        ("ACCESS_LOG", "some"),
+        ("DRAIN_SECONDS", "-1"),
+        ("DRAIN_SECONDS", "60"),
+        ("WSGI_MAXCONN", "0"),
+        ("WSGI_STREAMS", "many"),
+        ("WSGI_APP", "no_colon"),
+        ("ASGI_APP", "os; rm -rf"),
+    ],
+)
+def test_up_refuses_a_bad_setting(up: tuple[str, ...], variable: str, value: str) -> None:
+    assert_refused(run(*up, env={variable: value}, check=False), variable)
+
+
+@pytest.mark.parametrize("port", [8080, 8404])
+def test_up_refuses_a_busy_port(up: tuple[str, ...], port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        assert_refused(run(*up, check=False), f"port {port}")
+
+
+def test_up_refuses_a_file_that_cannot_be_read(up: tuple[str, ...], copy: Path) -> None:
+    (copy / "haproxy/haproxy.cfg").unlink()
+    (copy / "haproxy/haproxy.cfg").symlink_to("/nonexistent")
+    result = subprocess.run(up, cwd=copy, capture_output=True, text=True, check=False)
+    assert_refused(result, "haproxy/haproxy.cfg")
+    assert not (copy / ".run").exists()
+
+
+def test_up_refuses_a_bad_configuration(up: tuple[str, ...], copy: Path) -> None:
+    with (copy / "haproxy/haproxy.cfg").open("a") as config:
+        config.write("\nnonsense\n")
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    result = subprocess.run(up, cwd=copy, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "haproxy.cfg" in result.stderr.splitlines()[-1]
+    assert "nonsense" in result.stderr
+
+
+def test_up_names_the_program_that_is_missing(copy: Path, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("bash", "env", "dirname", "id", "uname", "find", "rm", "mkdir", "sed", "awk", "cksum"):
+        (programs / name).symlink_to(shutil.which(name) or name)
+    result = subprocess.run(
+        ["./scripts/up", "--local"], cwd=copy, env={"PATH": str(programs)}, capture_output=True, text=True, check=False
+    )
+    assert_refused(result, "haproxy", "install")
+
+
+def test_up_refuses_a_python_that_is_too_old(any_stack: Stack, copy: Path, tmp_path: Path) -> None:
+    any_stack.down()
+    result = run(str(copy / "scripts/up"), "--local", env={"PYTHON": "/bin/false"}, check=False)
+    assert_refused(result, "Python 3.11")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_has_help_and_refuses_what_it_does_not_know(script: str) -> None:
+    told = run(f"./scripts/{script}", "--help").stdout
+    assert "USAGE" in told
+    assert_refused(run(f"./scripts/{script}", "--nonsense", check=False), "--nonsense")
