@@ -181,15 +181,14 @@ async def websocket(socket: WebSocket) -> None:
     await socket.accept()
     ticker = asyncio.create_task(tick(socket, interval_ms / 1000))
     try:
-        while (message := await socket.receive())["type"] != "websocket.disconnect":
-            if message.get("text") is None:
-                await socket.close(1003, "text messages only")
-                break
-            await socket.send_text(json.dumps({"type": "echo", "data": message["text"]}))
+        while (text := (message := await socket.receive()).get("text")) is not None:
+            await socket.send_text(json.dumps({"type": "echo", "data": text}))
     except WebSocketDisconnect:
-        pass
+        return
     finally:
         ticker.cancel()
+    if message["type"] == "websocket.receive":
+        await socket.close(1003, "text messages only")
 
 
 async def tick(socket: WebSocket, interval: float) -> None:
