@@ -142,7 +142,6 @@ def test_a_body_over_the_coarse_limit_is_refused_at_the_edge(client: httpx.Clien
 
 MALFORMED = {
     "no HTTP at all": b"hello\r\n\r\n",
-    "two lengths": b"POST /SERVICE/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
     "a length that is no number": b"POST /SERVICE/echo HTTP/1.1\r\nHost: x\r\nContent-Length: four\r\n\r\nabcd",
     "a negative length": b"POST /SERVICE/echo HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
     "a chunk size that is no number": (
@@ -165,6 +164,12 @@ def test_a_malformed_request_gets_a_4xx_in_json_and_ends_no_replica(stack: Stack
     if not stack.haproxy_is_old():
         assert b"application/problem+json" in head, answer
         assert body.startswith(b"{")
+
+
+def test_a_request_with_two_lengths_goes_no_further(stack: Stack, service: str) -> None:
+    lengths = b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde"
+    answer = raw(stack, f"POST /{service}/echo HTTP/1.1\r\nHost: x\r\n".encode() + lengths)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")  # HAProxy 3.2 closes without a word
 
 
 def test_after_all_this_every_replica_is_the_one_it_was(client: httpx.Client, stack: Stack, service: str) -> None:

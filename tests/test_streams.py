@@ -73,6 +73,7 @@ def test_one_wsgi_stream_more_than_its_limit_gets_503_and_the_rest_goes_on(clien
     url = f"{stack.url}/wsgi/events?interval_ms=60000"
     with ExitStack() as held:
         for n in range(WSGI_PLACES):
+            wait_until(lambda: client.head("/wsgi/events").status_code == 200, "a place is free")
             accept = "text/event-stream" if n % 2 else "*/*"
             assert next(held.enter_context(stream(url, accept=accept))).id is not None
         quiet = statistics.median(client.get("/wsgi/json").elapsed.total_seconds() for _ in range(50))
