@@ -19,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 
 INSTANCE = os.environ.get("INSTANCE") or socket.gethostname()
 BODY_LIMIT = 10 * 1024 * 1024  # bytes
@@ -115,11 +116,14 @@ async def echo(request: Request) -> dict[str, int | str]:
     if int(request.headers.get("content-length", 0)) > BODY_LIMIT:
         raise too_large
     size, digest = 0, hashlib.sha256()
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > BODY_LIMIT:
-            raise too_large
-        digest.update(chunk)
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > BODY_LIMIT:
+                raise too_large
+            digest.update(chunk)
+    except ClientDisconnect:
+        raise HTTPException(400, "the body ended early") from None
     log.info("echoed %d bytes", size)
     return {"size": size, "sha256": digest.hexdigest()}
 

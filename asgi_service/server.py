@@ -50,7 +50,7 @@ def main() -> None:
     application = serving.host()
     config = uvicorn.Config(
         application,
-        host=os.environ.get("BIND", "127.0.0.1"),
+        host=os.environ.get("LISTEN", "127.0.0.1"),
         port=int(os.environ.get("PORT", "8002")),
         loop="uvloop",  # named, like the next two: fail rather than fall back to what is three times slower
         http="httptools",

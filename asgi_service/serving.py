@@ -27,7 +27,8 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "5"))
-TRUSTED = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+_allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").replace(" ", "").split(",")
+TRUSTED = None if "*" in _allowed else [ipaddress.ip_network(network, strict=False) for network in _allowed if network]
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")  # an event stream may be cut only behind one of these
 HANDOVER_SECONDS = 2.0  # two health checks of HAProxy's: who is sent away earlier comes back to this replica
 SERVICE_RESTART = 1012  # WebSocket close code (IANA registry): the client may reconnect at once
@@ -56,10 +57,7 @@ class JSONFormatter(logging.Formatter):
 @lru_cache(maxsize=1024)
 def trusted(peer: str) -> bool:
     """Tell whether `X-Forwarded-*` may be believed from the address `peer` (FORWARDED_ALLOW_IPS)."""
-    if TRUSTED == "*":
-        return True
-    address = ipaddress.ip_address(peer)
-    return any(address in ipaddress.ip_network(network.strip()) for network in TRUSTED.split(","))
+    return TRUSTED is None or any(ipaddress.ip_address(peer) in network for network in TRUSTED)
 
 
 def load(variable: str, default: str) -> Any:
@@ -91,11 +89,12 @@ class DrainedError(OSError):
 class LongLived:
     """One open WebSocket or event stream: passes the application's messages on until a drain ends it."""
 
-    __slots__ = ("_between_events", "_ended", "_ending", "_send", "kind")
+    __slots__ = ("_ended", "_ending", "_send", "_tail", "kind")
 
     def __init__(self, kind: str, send: Send) -> None:
         self.kind, self._send = kind, send
-        self._ended = self._ending = self._between_events = False
+        self._ended = self._ending = False
+        self._tail = b""
 
     @property
     def ended(self) -> bool:
@@ -107,7 +106,7 @@ class LongLived:
         if self._ended:
             raise DrainedError("this replica is draining")
         if message["type"] == "http.response.body":
-            self._between_events = message.get("body", b"").endswith(EVENT_ENDS)
+            self._tail = (self._tail + message.get("body", b""))[-4:]
         await self._send(message)
         if self._ending:
             await self.end()
@@ -121,7 +120,7 @@ class LongLived:
             return
         if self.kind == "websocket":
             last = {"type": "websocket.close", "code": SERVICE_RESTART, "reason": "replica is draining"}
-        elif self._between_events:
+        elif self._tail.endswith(EVENT_ENDS):
             last = {"type": "http.response.body", "body": b"retry: %d\n\n" % random.randint(200, 2000)}
         else:
             self._ending = True

@@ -1,11 +1,13 @@
 # shellcheck shell=bash
 # What more than one of the scripts needs. Sourced, from the root of the repository; run nothing here.
 
+PATH=$PATH:/usr/local/sbin:/usr/sbin  # where HAProxy is, and many a user's PATH does not lead
+
 fail() { echo "${0##*/}: $*" >&2; exit 2; }
 say() { echo "${0##*/}: $*"; }
 
 # usage: print the comment at the head of the script that was called.
-usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; }
+usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p;}' "$0"; }
 
 engine_answers() { docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
 
@@ -50,15 +52,15 @@ apt_install() {
   fi
   say "installing $package with apt-get"
   # A policy of 101 keeps the package from starting a service of its own.
-  local policy=/usr/sbin/policy-rc.d
+  local policy=/usr/sbin/policy-rc.d status=0
   if [[ -e $policy ]]; then
     policy=''
   else
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod +x "$policy"
   fi
-  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$package" >/dev/null 2>&1
-  local status=$?
+  apt-get -qq update || true
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$package" >/dev/null || status=$?
   [[ -z $policy ]] || rm -f "$policy"
   [[ $status == 0 ]] || fail "apt-get could not install $package"
 }

@@ -48,6 +48,8 @@ def copy(tmp_path: Path) -> Path:
         ("DRAIN_SECONDS", "60"),
         ("WSGI_MAXCONN", "0"),
         ("WSGI_STREAMS", "many"),
+        ("WSGI_STREAMS", "4"),
+        ("DRAIN_SECONDS", "1"),
         ("WSGI_APP", "no_colon"),
         ("ASGI_APP", "os; rm -rf"),
     ],
@@ -88,7 +90,7 @@ def test_up_names_the_program_that_is_missing(copy: Path, tmp_path: Path) -> Non
     result = subprocess.run(
         ["./scripts/up", "--local"], cwd=copy, env={"PATH": str(programs)}, capture_output=True, text=True, check=False
     )
-    assert_refused(result, "haproxy", "install")
+    assert_refused(result, "Python 3.11", "install")
 
 
 def test_up_refuses_a_python_that_is_too_old(any_stack: Stack, copy: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from sse import stream
 from stack import Stack, wait_until
 from test_contract import assert_problem
 
-WSGI_PLACES = 3 * 4  # replicas x WSGI_STREAMS
+WSGI_PLACES = 3 * 2  # replicas x WSGI_STREAMS
 
 
 def test_events_come_at_their_time_and_not_200_ms_later(stack: Stack, service: str) -> None:

@@ -114,11 +114,16 @@ def echo() -> dict[str, int | str]:
     if (request.content_length or 0) > BODY_LIMIT:
         raise too_large
     size, digest = 0, hashlib.sha256()
-    while chunk := request.stream.read(65536):
-        size += len(chunk)
-        if size > BODY_LIMIT:
-            raise too_large
-        digest.update(chunk)
+    try:
+        while chunk := request.stream.read(65536):
+            size += len(chunk)
+            if size > BODY_LIMIT:
+                raise too_large
+            digest.update(chunk)
+    except OSError:
+        abort(400, "the body ended early")
+    if request.content_length not in (None, size):  # a WSGI server may end a body early without an error
+        abort(400, "the body ended early")
     log.info("echoed %d bytes", size)
     return {"size": size, "sha256": digest.hexdigest()}
 

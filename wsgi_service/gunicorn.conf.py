@@ -19,10 +19,10 @@ import serving
 log = logging.getLogger("gunicorn.error")
 
 # HAProxy keeps at most WSGI_MAXCONN requests and WSGI_STREAMS streams here; 2 more answer health checks.
-threads = int(os.environ.get("WSGI_MAXCONN", "8")) + serving.STREAM_LIMIT + 2
+threads = int(os.environ.get("WSGI_MAXCONN", "4")) + serving.STREAM_LIMIT + 2
 
 wsgi_app = "serving:host()"
-bind = f"{os.environ.get('BIND', '127.0.0.1')}:{os.environ.get('PORT', '8001')}"
+bind = f"{os.environ.get('LISTEN', '127.0.0.1')}:{os.environ.get('PORT', '8001')}"
 worker_class = "gthread"
 workers = 1
 keepalive = 75  # longer than HAProxy keeps an idle connection, so that it is never the server who closes one

@@ -14,10 +14,12 @@ import logging
 import mmap
 import os
 import random
+import socket
+import struct
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -27,25 +29,34 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "5"))
-STREAM_LIMIT = int(os.environ.get("WSGI_STREAMS", "4"))
-TRUSTED = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+STREAM_LIMIT = int(os.environ.get("WSGI_STREAMS", "2"))
+_allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").replace(" ", "").split(",")
+TRUSTED = None if "*" in _allowed else [ipaddress.ip_network(network, strict=False) for network in _allowed if network]
+HANDOVER_SECONDS = 2.0  # two health checks of HAProxy's: who is sent away earlier comes back to this replica
 LINGER_SECONDS = 2.0
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")  # an event stream may be cut only behind one of these
 
-# Made before gunicorn forks, so its master and its worker share it: one byte, 1 while draining, and
-# behind it why the application could not be loaded.
+# Made before gunicorn forks, so its master and its worker share it: when the drain began (a double, seconds of
+# the monotonic clock, 0 for never), and behind it why the application could not be loaded.
 _shared = mmap.mmap(-1, 4096)
+_CAUSE = struct.calcsize("d")
 _request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 
 
 def drain() -> None:
     """Make readiness answer 404, so that HAProxy sends no new work, and end the event streams."""
-    _shared[0] = 1
+    struct.pack_into("d", _shared, 0, time.monotonic())
 
 
 def draining() -> bool:
     """Tell whether `drain()` was called in this process or its master."""
-    return _shared[0] == 1
+    return drained_for() > 0
+
+
+def drained_for() -> float:
+    """Return the seconds since `drain()` was called in this process or its master, 0 before."""
+    (began,) = struct.unpack_from("d", _shared)
+    return time.monotonic() - began if began else 0
 
 
 class JSONFormatter(logging.Formatter):
@@ -69,10 +80,7 @@ class JSONFormatter(logging.Formatter):
 @lru_cache(maxsize=1024)
 def trusted(peer: str) -> bool:
     """Tell whether `X-Forwarded-*` may be believed from the address `peer` (FORWARDED_ALLOW_IPS)."""
-    if TRUSTED == "*":
-        return True
-    address = ipaddress.ip_address(peer)
-    return any(address in ipaddress.ip_network(network.strip()) for network in TRUSTED.split(","))
+    return TRUSTED is None or any(ipaddress.ip_address(peer) in network for network in TRUSTED)
 
 
 def load(variable: str, default: str) -> Any:
@@ -92,56 +100,61 @@ def load(variable: str, default: str) -> Any:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an import may raise
         traceback.print_exc()
         line = f"{variable}={target} cannot be served: {type(error).__name__}: {error}".encode()[:4000]
-        _shared[1 : 1 + len(line)] = line
+        _shared[_CAUSE : _CAUSE + len(line)] = line
         raise SystemExit(4) from None
     return loaded
 
 
 def load_failure() -> str:
     """Return why the application could not be loaded, in one line, or an empty string."""
-    return " ".join(_shared[1:].rstrip(b"\0").decode(errors="replace").split())
-
-
-class StreamLimitError(Exception):
-    """Every place for an event stream is taken."""
+    return " ".join(_shared[_CAUSE:].rstrip(b"\0").decode(errors="replace").split())
 
 
 class Body:
-    """The chunks of an answer; an event stream gives its place back when it ends or is drained."""
+    """The chunks of an answer. An event stream gives its place back, and ends between two events at a drain."""
 
-    def __init__(
-        self,
-        chunks: Iterable[bytes],
-        body: Iterable[bytes],
-        environ: "WSGIEnvironment",
-        places: threading.Semaphore | None,
-    ) -> None:
-        self._chunks, self._body, self._environ, self._places = iter(chunks), body, environ, places
-        self._between_events = False
+    def __init__(self, chunks: Iterable[bytes], body: Iterable[bytes], environ: "WSGIEnvironment") -> None:
+        self._chunks, self._body, self._environ = iter(chunks), body, environ
 
-    def __iter__(self) -> "Body":
-        return self
-
-    def __next__(self) -> bytes:
-        if self._places is None:
-            return next(self._chunks)
-        if self._between_events and draining():
-            self._chunks = iter(())
-            self._between_events = False
-            return b"retry: %d\n\n" % random.randint(200, 2000)
-        chunk = next(self._chunks)
-        self._between_events = chunk.endswith(EVENT_ENDS)
-        return chunk
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
 
     def close(self) -> None:
-        """Close the application's iterable, as PEP 3333 asks, and free the place."""
-        try:
-            getattr(self._body, "close", lambda: None)()
-        finally:
-            if self._places is not None:
-                self._places.release()
-                self._places = None
+        """Close the application's iterable, as PEP 3333 asks, then wait for what the client still sends."""
+        close(self._body)
         linger(self._environ)
+
+
+class EventStream(Body):
+    """A body that holds a thread for long: one of the places for such, until it ends or is drained."""
+
+    def __init__(
+        self, chunks: Iterable[bytes], body: Iterable[bytes], environ: "WSGIEnvironment", places: threading.Semaphore
+    ) -> None:
+        super().__init__(chunks, body, environ)
+        self._places = places
+        self._ends_after = random.uniform(min(HANDOVER_SECONDS, DRAIN_SECONDS / 2), DRAIN_SECONDS * 0.9)
+
+    def __iter__(self) -> Iterator[bytes]:
+        tail = b""
+        for chunk in self._chunks:
+            yield chunk
+            tail = (tail + chunk)[-4:]
+            if drained_for() > self._ends_after and tail.endswith(EVENT_ENDS):
+                yield b"retry: %d\n\n" % random.randint(200, 2000)
+                return
+
+    def close(self) -> None:
+        """Close, and give the place to another stream."""
+        try:
+            super().close()
+        finally:
+            self._places.release()
+
+
+def close(body: Iterable[bytes]) -> None:
+    """Call the iterable's `close`, if it has one."""
+    getattr(body, "close", lambda: None)()
 
 
 def linger(environ: "WSGIEnvironment") -> None:
@@ -150,11 +163,16 @@ def linger(environ: "WSGIEnvironment") -> None:
     A connection that is closed with unread bytes is reset, and a reset takes the answer with it.
     """
     connection = environ["gunicorn.socket"]
-    end = time.monotonic() + LINGER_SECONDS
+    connection.settimeout(LINGER_SECONDS)
     try:
-        connection.settimeout(LINGER_SECONDS)
-        while time.monotonic() < end and environ["wsgi.input"].read(65536):
-            pass
+        if environ["wsgi.input"].read(1):
+            end = threading.Timer(LINGER_SECONDS, connection.shutdown, [socket.SHUT_RD])
+            end.start()
+            try:
+                while environ["wsgi.input"].read(65536):
+                    pass
+            finally:
+                end.cancel()
         connection.setblocking(True)
     except (OSError, ParseException):
         pass  # the other side has closed, or what it sends is no body: gunicorn closes
@@ -174,34 +192,44 @@ class Host:
             return health(path, start_response)
         adopt_proxy_headers(environ)
 
+        started = refused = False
         places: threading.Semaphore | None = None
-        started = False
 
         def watch(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
-            nonlocal places, started
+            nonlocal started, refused, places
             started = True
-            if places is None and any(
-                name.lower() == "content-type" and value.startswith("text/event-stream") for name, value in headers
-            ):
-                if not self._places.acquire(blocking=False):
-                    raise StreamLimitError
+            if places is None and is_event_stream(headers):
+                if refused or not self._places.acquire(blocking=False):
+                    refused = True
+                    return lambda _: None
                 places = self._places
             return start_response(status, headers, *exc_info)
 
+        body: Iterable[bytes] = ()
         try:
-            body = self.application(environ, watch)
-            chunks = None
+            chunks = body = self.application(environ, watch)
             if not started:  # a generator application calls start_response at its first chunk
-                chunks = iter(body)
-                chunks = itertools.chain([next(chunks, b"")], chunks)
-        except StreamLimitError:
+                rest = iter(body)
+                chunks = itertools.chain([next(rest, b"")], rest)
+        except BaseException:
+            close(body)
+            if places is not None:
+                places.release()
+            raise
+        if refused:
+            close(body)
             return busy(start_response)
-        method = environ["REQUEST_METHOD"]
-        if chunks is None and places is None and method == "GET":
+        if places is not None:
+            # To a HEAD nothing is ever written, so nothing would tell that the client has left.
+            return EventStream(() if environ["REQUEST_METHOD"] == "HEAD" else chunks, body, environ, places)
+        if chunks is body and environ["REQUEST_METHOD"] == "GET":
             return body
-        if places is not None and method == "HEAD":
-            chunks = iter(())  # nothing would ever be written, so nothing would tell that the client left
-        return Body(body if chunks is None else chunks, body, environ, places)
+        return Body(chunks, body, environ)
+
+
+def is_event_stream(headers: list[tuple[str, str]]) -> bool:
+    """Tell whether the answer with these headers is Server-Sent Events."""
+    return any(name.lower() == "content-type" and value.startswith("text/event-stream") for name, value in headers)
 
 
 def adopt_proxy_headers(environ: "WSGIEnvironment") -> None:
