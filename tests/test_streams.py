@@ -93,7 +93,7 @@ def test_one_wsgi_stream_more_than_its_limit_gets_503_and_the_rest_goes_on(clien
 
 
 def test_streams_that_are_opened_and_left_at_once_take_no_thread_for_long(client: httpx.Client, stack: Stack) -> None:
-    for _ in range(200):
+    for _ in range(60):
         with httpx.stream("GET", f"{stack.url}/wsgi/events") as answer:
             assert answer.status_code in (200, 503)
     for _ in range(50):
