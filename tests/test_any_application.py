@@ -56,7 +56,7 @@ def test_a_foreign_application_is_drained_without_loss(foreign: Stack, service: 
     victim = replica(foreign, service)
     base = f"{foreign.url}/{service}"
     with ThreadPoolExecutor() as background:
-        feeds = [background.submit(feed_lines, f"{base}/feed", seconds=15) for _ in range(6)]
+        feeds = [background.submit(feed_lines, f"{base}/feed", seconds=8) for _ in range(6)]
         with Load(f"{base}/x") as gets, Load(f"{base}/x", method="POST", content=b"y") as posts:
             foreign.stop(victim)
         assert not gets.failures
@@ -76,7 +76,8 @@ def feed_lines(url: str, seconds: float) -> list[str]:
     """Hold a stream for so long, and return its lines where it ended, cleanly, before that."""
     lines = []
     end = time.monotonic() + seconds
-    with httpx.stream("GET", url, timeout=30) as answer:
+    with httpx.stream("GET", url, headers={"Accept": "text/event-stream"}, timeout=30) as answer:
+        assert answer.status_code == 200
         for line in answer.iter_lines():
             lines.append(line)
             if time.monotonic() > end:
