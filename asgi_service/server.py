@@ -12,6 +12,7 @@ from types import FrameType
 
 import uvicorn
 
+import protocol  # noqa: F401 - replaces what uvicorn sends answers with
 import serving
 
 log = logging.getLogger("server")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
@@ -49,12 +49,13 @@ class Stack:
     url = "http://127.0.0.1:8080"
     admin = "http://127.0.0.1:8404"
     up_command: tuple[str, ...] = ("./scripts/up",)
-    settings: dict[str, str] | None = None  # what it runs with; None: it does not run
+    defaults: ClassVar[dict[str, str]] = {}
+    settings: dict[str, str] | None = None  # what it runs with, beside the defaults; None: it does not run
 
     def up(self, **env: str) -> None:
         """Start with these settings; what ran before is ended."""
         self.down()
-        run(*self.up_command, env=env)
+        run(*self.up_command, env=self.defaults | env)
         self.settings = env
 
     def down(self) -> None:
@@ -63,7 +64,7 @@ class Stack:
         self.settings = None
 
     def instances(self, service: str) -> set[str]:
-        """Return the replicas that answer, found by asking until no new one has come up for a while."""
+        """Return the replicas that answered 30 requests."""
         found: set[str] = set()
         with httpx.Client(base_url=self.url) as client:
             for _ in range(30):
@@ -102,9 +103,9 @@ class Stack:
         """Return the replica's processes, the one that was started first."""
         raise NotImplementedError
 
-    def kill(self, instance: str) -> None:
-        """Kill every process of the replica with SIGKILL, from outside, as a crash would."""
-        for pid in self.pids(instance):
+    def kill(self, *pids: int) -> None:
+        """Kill processes with SIGKILL, from outside, as a crash would."""
+        for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
             except PermissionError:
@@ -141,11 +142,7 @@ class LocalStack(Stack):
     """Processes under supervisor."""
 
     up_command = ("./scripts/up", "--local")
-
-    def up(self, **env: str) -> None:
-        """Start with a shorter drain: the fast loop. Containers are tested with the default."""
-        super().up(**{"DRAIN_SECONDS": "3"} | env)
-        self.settings = env
+    defaults: ClassVar[dict[str, str]] = {"DRAIN_SECONDS": "3"}  # the fast loop; containers are tested with 5
 
     def _control(self, *arguments: str) -> str:
         return run(".venv/local/bin/supervisorctl", "-c", "scripts/supervisord.conf", *arguments, check=False).stdout

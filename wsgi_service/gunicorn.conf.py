@@ -23,7 +23,7 @@ threads = int(os.environ.get("WSGI_MAXCONN", "4")) + serving.STREAM_LIMIT + 2
 
 wsgi_app = "serving:host()"
 bind = f"{os.environ.get('LISTEN', '127.0.0.1')}:{os.environ.get('PORT', '8001')}"
-worker_class = "gthread"
+worker_class = "worker.Worker"
 workers = 1
 keepalive = 75  # longer than HAProxy keeps an idle connection, so that it is never the server who closes one
 timeout = 30  # the worker's heartbeat, not a limit on requests

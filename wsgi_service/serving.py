@@ -14,7 +14,6 @@ import logging
 import mmap
 import os
 import random
-import socket
 import struct
 import threading
 import time
@@ -22,8 +21,6 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-
-from gunicorn.http.errors import ParseException
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -33,7 +30,6 @@ STREAM_LIMIT = int(os.environ.get("WSGI_STREAMS", "2"))
 _allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").replace(" ", "").split(",")
 TRUSTED = None if "*" in _allowed else [ipaddress.ip_network(network, strict=False) for network in _allowed if network]
 HANDOVER_SECONDS = 2.0  # two health checks of HAProxy's: who is sent away earlier comes back to this replica
-LINGER_SECONDS = 2.0
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")  # an event stream may be cut only behind one of these
 
 # Made before gunicorn forks, so its master and its worker share it: when the drain began (a double, seconds of
@@ -110,34 +106,30 @@ def load_failure() -> str:
     return " ".join(_shared[_CAUSE:].rstrip(b"\0").decode(errors="replace").split())
 
 
-class Body:
-    """The chunks of an answer. An event stream gives its place back, and ends between two events at a drain."""
+class Begun:
+    """A body whose first chunk was taken already."""
 
-    def __init__(self, chunks: Iterable[bytes], body: Iterable[bytes], environ: "WSGIEnvironment") -> None:
-        self._chunks, self._body, self._environ = iter(chunks), body, environ
+    def __init__(self, first: bytes, rest: Iterator[bytes], body: Iterable[bytes]) -> None:
+        self._chunks, self._body = itertools.chain([first], rest), body
 
     def __iter__(self) -> Iterator[bytes]:
         return self._chunks
 
     def close(self) -> None:
-        """Close the application's iterable, as PEP 3333 asks, then wait for what the client still sends."""
+        """Close the application's iterable, as PEP 3333 asks."""
         close(self._body)
-        linger(self._environ)
 
 
-class EventStream(Body):
+class EventStream:
     """A body that holds a thread for long: one of the places for such, until it ends or is drained."""
 
-    def __init__(
-        self, chunks: Iterable[bytes], body: Iterable[bytes], environ: "WSGIEnvironment", places: threading.Semaphore
-    ) -> None:
-        super().__init__(chunks, body, environ)
-        self._places = places
+    def __init__(self, body: Iterable[bytes], places: threading.Semaphore) -> None:
+        self._body, self._places = body, places
         self._ends_after = random.uniform(min(HANDOVER_SECONDS, DRAIN_SECONDS / 2), DRAIN_SECONDS * 0.9)
 
     def __iter__(self) -> Iterator[bytes]:
         tail = b""
-        for chunk in self._chunks:
+        for chunk in self._body:
             yield chunk
             tail = (tail + chunk)[-4:]
             if drained_for() > self._ends_after and tail.endswith(EVENT_ENDS):
@@ -145,9 +137,9 @@ class EventStream(Body):
                 return
 
     def close(self) -> None:
-        """Close, and give the place to another stream."""
+        """Close the application's iterable, as PEP 3333 asks, and give the place to another stream."""
         try:
-            super().close()
+            close(self._body)
         finally:
             self._places.release()
 
@@ -155,27 +147,6 @@ class EventStream(Body):
 def close(body: Iterable[bytes]) -> None:
     """Call the iterable's `close`, if it has one."""
     getattr(body, "close", lambda: None)()
-
-
-def linger(environ: "WSGIEnvironment") -> None:
-    """Read on for a while after an answer that came before the end of the request's body.
-
-    A connection that is closed with unread bytes is reset, and a reset takes the answer with it.
-    """
-    connection = environ["gunicorn.socket"]
-    connection.settimeout(LINGER_SECONDS)
-    try:
-        if environ["wsgi.input"].read(1):
-            end = threading.Timer(LINGER_SECONDS, connection.shutdown, [socket.SHUT_RD])
-            end.start()
-            try:
-                while environ["wsgi.input"].read(65536):
-                    pass
-            finally:
-                end.cancel()
-        connection.setblocking(True)
-    except (OSError, ParseException):
-        pass  # the other side has closed, or what it sends is no body: gunicorn closes
 
 
 class Host:
@@ -207,10 +178,10 @@ class Host:
 
         body: Iterable[bytes] = ()
         try:
-            chunks = body = self.application(environ, watch)
+            body = self.application(environ, watch)
             if not started:  # a generator application calls start_response at its first chunk
-                rest = iter(body)
-                chunks = itertools.chain([next(rest, b"")], rest)
+                chunks = iter(body)
+                body = Begun(next(chunks, b""), chunks, body)
         except BaseException:
             close(body)
             if places is not None:
@@ -219,12 +190,13 @@ class Host:
         if refused:
             close(body)
             return busy(start_response)
-        if places is not None:
-            # To a HEAD nothing is ever written, so nothing would tell that the client has left.
-            return EventStream(() if environ["REQUEST_METHOD"] == "HEAD" else chunks, body, environ, places)
-        if chunks is body and environ["REQUEST_METHOD"] == "GET":
+        if places is None:
             return body
-        return Body(chunks, body, environ)
+        stream = EventStream(body, places)
+        if environ["REQUEST_METHOD"] == "HEAD":  # nothing is written to it, so nothing would tell that the client left
+            stream.close()
+            return ()
+        return stream
 
 
 def is_event_stream(headers: list[tuple[str, str]]) -> bool:

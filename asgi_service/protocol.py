@@ -1,0 +1,68 @@
+"""uvicorn's HTTP protocol, with answers that arrive whole or not at all."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http import httptools_impl
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
+
+
+class Transport:
+    """What a request and its answer need of an asyncio transport, with writes that can be put off."""
+
+    __slots__ = ("_held", "_transport", "holding")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._held = b""
+        self.holding = False
+
+    def write(self, data: bytes) -> None:
+        """Write, or keep for later while `holding`."""
+        if self.holding:
+            self._held += data
+        elif self._held:
+            held, self._held = self._held, b""
+            self._transport.write(held + data)
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Write what was kept."""
+        self.holding = False
+        if self._held:
+            self.write(b"")
+
+    def close(self) -> None:
+        """Write what was kept, and close."""
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Tell whether the transport is closed, or about to be."""
+        return self._transport.is_closing()
+
+
+class RequestResponseCycle(httptools_impl.RequestResponseCycle):
+    """Sends the head of an answer of known length together with the first bytes of its body.
+
+    uvicorn sends the two apart. A process that is killed in between leaves a head without a body, and an
+    answer that has begun is what a balancer can no longer ask of another replica. Streams are not held up.
+    """
+
+    transport: Transport  # type: ignore[assignment]
+
+    def __init__(self, *, transport: asyncio.Transport, **rest: Any) -> None:
+        super().__init__(transport=Transport(transport), **rest)  # type: ignore[arg-type]
+
+    async def send(self, message: "ASGISendEvent") -> None:
+        """Send as uvicorn does, but keep the head until there is something to send with it."""
+        self.transport.holding = not self.response_started
+        await super().send(message)
+        if self.response_complete or self.chunked_encoding is not False:
+            self.transport.flush()
+
+
+setattr(httptools_impl, "RequestResponseCycle", RequestResponseCycle)  # noqa: B010 - uvicorn offers no other way
