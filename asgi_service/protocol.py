@@ -46,10 +46,11 @@ class Transport:
 
 
 class RequestResponseCycle(httptools_impl.RequestResponseCycle):
-    """Sends the head of an answer of known length together with the first bytes of its body.
+    """Sends the head of an answer together with the first bytes of its body.
 
     uvicorn sends the two apart. A process that is killed in between leaves a head without a body, and an
-    answer that has begun is what a balancer can no longer ask of another replica. Streams are not held up.
+    answer that has begun is what a balancer can no longer ask of another replica. The head of an answer of
+    unknown length, which may be a stream, waits no longer than the application's task runs on.
     """
 
     transport: Transport  # type: ignore[assignment]
@@ -61,8 +62,10 @@ class RequestResponseCycle(httptools_impl.RequestResponseCycle):
         """Send as uvicorn does, but keep the head until there is something to send with it."""
         self.transport.holding = not self.response_started
         await super().send(message)
-        if self.response_complete or self.chunked_encoding is not False:
+        if self.response_complete:
             self.transport.flush()
+        elif self.transport.holding and self.chunked_encoding is not False:
+            asyncio.get_running_loop().call_soon(self.transport.flush)
 
 
 setattr(httptools_impl, "RequestResponseCycle", RequestResponseCycle)  # noqa: B010 - uvicorn offers no other way
