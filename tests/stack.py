@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,8 +47,8 @@ def wait_until(true: Callable[[], Any], what: str, seconds: float = 60) -> Any:
 class Stack:
     """What both ways of running have in common."""
 
-    url = "http://127.0.0.1:8080"
-    admin = "http://127.0.0.1:8404"
+    url = f"http://127.0.0.1:{os.environ.get('HTTP_PORT', '8080')}"
+    admin = f"http://127.0.0.1:{os.environ.get('ADMIN_PORT', '8404')}"
     up_command: tuple[str, ...] = ("./scripts/up",)
     defaults: ClassVar[dict[str, str]] = {}
     settings: dict[str, str] | None = None  # what it runs with, beside the defaults; None: it does not run
@@ -113,6 +114,23 @@ class Stack:
             except ProcessLookupError:
                 pass
 
+    def freeze(self, instance: str) -> None:
+        """Let the replica do nothing from now on, while its kernel goes on accepting."""
+        raise NotImplementedError
+
+    def thaw(self, instance: str) -> None:
+        """Let it go on."""
+        raise NotImplementedError
+
+    @contextmanager
+    def frozen(self, instance: str) -> Iterator[None]:
+        """Freeze the replica for the time of a `with`."""
+        self.freeze(instance)
+        try:
+            yield
+        finally:
+            self.thaw(instance)
+
     def stop(self, instance: str) -> None:
         """Stop the replica as an operator would, and return when it has ended."""
         raise NotImplementedError
@@ -156,6 +174,14 @@ class LocalStack(Stack):
         found = children.read_text() if children.exists() else run("pgrep", "-P", str(first), check=False).stdout
         return [first, *map(int, found.split())]
 
+    def freeze(self, instance: str) -> None:
+        for pid in self.pids(instance):
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self, instance: str) -> None:
+        for pid in self.pids(instance):
+            os.kill(pid, signal.SIGCONT)
+
     def stop(self, instance: str) -> None:
         self._control("stop", self._name(instance))
 
@@ -177,6 +203,12 @@ class ComposeStack(Stack):
 
     def pids(self, instance: str) -> list[int]:
         return [int(pid) for pid in run("docker", "top", instance, "-eo", "pid").stdout.split()[1:]]
+
+    def freeze(self, instance: str) -> None:
+        run("docker", "pause", instance)
+
+    def thaw(self, instance: str) -> None:
+        run("docker", "unpause", instance)
 
     def stop(self, instance: str) -> None:
         run("docker", "stop", instance)

@@ -18,8 +18,9 @@ import serving
 
 log = logging.getLogger("gunicorn.error")
 
-# HAProxy keeps at most WSGI_MAXCONN requests and WSGI_STREAMS streams here; 2 more answer health checks.
-threads = int(os.environ.get("WSGI_MAXCONN", "4")) + serving.STREAM_LIMIT + 2
+# HAProxy keeps at most WSGI_MAXCONN requests of either kind (that may be sent twice, that may not) and
+# WSGI_STREAMS streams here; 2 more answer health checks.
+threads = 2 * int(os.environ.get("WSGI_MAXCONN", "4")) + serving.STREAM_LIMIT + 2
 
 wsgi_app = "serving:host()"
 bind = f"{os.environ.get('LISTEN', '127.0.0.1')}:{os.environ.get('PORT', '8001')}"
