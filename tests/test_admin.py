@@ -5,6 +5,7 @@ import re
 import httpx
 
 from stack import Stack, run, wait_until
+from test_contract import assert_problem
 from test_edge import raw
 
 
@@ -21,6 +22,10 @@ def test_the_admin_port_has_health_readiness_metrics_and_statistics(stack: Stack
     page = httpx.get(f"{stack.admin}/", follow_redirects=True)
     assert str(page.url) == f"{stack.admin}/stats"
     assert "Statistics Report" in page.text
+
+
+def test_the_admin_port_answers_404_for_what_is_not_there(stack: Stack) -> None:
+    assert_problem(httpx.get(f"{stack.admin}/nothing"), 404)
 
 
 def test_the_admin_port_is_open_on_loopback_alone(stack: Stack) -> None:

@@ -172,6 +172,47 @@ def test_a_request_with_two_lengths_goes_no_further(stack: Stack, service: str) 
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")  # HAProxy 3.2 closes without a word
 
 
+def test_a_request_for_another_protocol_keeps_its_body(client: httpx.Client, service: str) -> None:
+    headers = {"Connection": "Upgrade", "Upgrade": "foo"}
+    assert client.post(f"/{service}/echo", content=b"hi", headers=headers).json()["size"] == 2
+
+
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "content", "more"), [("GET", b"hi", {}), ("POST", b"", {}), ("GET", b"", {"Cookie": "x" * 9000})]
+)
+def test_a_websocket_handshake_that_is_none_is_refused_at_once(
+    client: httpx.Client, method: str, content: bytes, more: dict[str, str]
+) -> None:
+    answer = client.request(method, "/asgi/ws", content=content, headers=HANDSHAKE | more, timeout=10)
+    assert answer.status_code in (400, 426)  # HAProxy 2 makes a plain GET of one that has a body
+    assert_problem(answer, answer.status_code)
+
+
+def test_a_body_in_an_unknown_coding_gets_422(stack: Stack, service: str) -> None:
+    if stack.haproxy_is_old():
+        pytest.skip("HAProxy 2 answers it with a page of its own")
+    coding = b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+    received = raw(stack, b"POST /%b/echo HTTP/1.1\r\nHost: a\r\n%b" % (service.encode(), coding))
+    assert received.startswith(b"HTTP/1.1 422 ")
+    assert b"application/problem+json" in received
+
+
+def test_a_bad_trailer_is_no_error_of_the_application(stack: Stack, service: str) -> None:
+    if stack.haproxy_is_old():
+        pytest.skip("HAProxy 2 hands trailers on")
+    body = b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nHost: a\r\n\r\n"
+    received = raw(stack, b"POST /%b/echo HTTP/1.1\r\nHost: a\r\n%b" % (service.encode(), body))
+    assert received.startswith(b"HTTP/1.1 200 ")
+
+
 def test_after_all_this_every_replica_is_the_one_it_was(client: httpx.Client, stack: Stack, service: str) -> None:
     assert len(stack.instances(service)) == 3
     log = stack.log(service)

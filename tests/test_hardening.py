@@ -46,7 +46,7 @@ def test_resources_are_limited(container: dict[str, Any]) -> None:
     host = container["HostConfig"]
     assert 0 < host["NanoCpus"] <= 1_000_000_000
     assert 0 < host["Memory"] <= 512 * 1024**2
-    assert 0 < host["PidsLimit"] <= 64
+    assert 0 < host["PidsLimit"] <= 160
     assert {"Name": "nofile", "Hard": 20000, "Soft": 20000} in host["Ulimits"]
     assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
 
