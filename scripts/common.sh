@@ -11,6 +11,9 @@ usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p;}' "$0"; }
 
 engine_answers() { docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
 
+# ask_haproxy COMMAND: print what the container's HAProxy answers on its administrative socket.
+ask_haproxy() { docker compose exec -T haproxy socat /var/lib/haproxy/admin.sock - <<<"$1"; }
+
 # listens PORT: whether something on this machine accepts connections there.
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 

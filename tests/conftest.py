@@ -10,17 +10,15 @@ from stack import SERVICES, ComposeStack, LocalStack, Stack
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--stack", choices=["local", "compose"], default="local", help="the way of running to test")
-    parser.addoption("--full", action="store_true", help="the long tests too, and the others at full length")
+    parser.addoption("--full", action="store_true", help="the fault tests at full length")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about containers when there are none, and what is long; scripts/test says so."""
-    left_out = {"compose"} if config.getoption("--stack") == "local" else set()
-    if not config.getoption("--full"):
-        left_out.add("full")
-    outside = [item for item in items if any(item.get_closest_marker(name) for name in left_out)]
-    config.hook.pytest_deselected(items=outside)
-    items[:] = [item for item in items if item not in outside]
+    """Leave out what is about containers when there are none; scripts/test says so."""
+    if config.getoption("--stack") == "local":
+        outside = [item for item in items if item.get_closest_marker("compose")]
+        config.hook.pytest_deselected(items=outside)
+        items[:] = [item for item in items if item not in outside]
     # Those of the stack with default settings first: each other setting is a start of its own.
     items.sort(key=lambda item: "stack" not in getattr(item, "fixturenames", ()))
 

@@ -5,18 +5,18 @@ tries nothing twice. An answer that is not 200, an empty reply and a connection 
 """
 
 import asyncio
-import threading
 import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import httpx
 
+from load import Background
 
-class Ledger:
+
+class Ledger(Background):
     """Sends for the time of a `with`, at `rate` requests a second; `{id}` in the URL is the request's own id."""
 
     def __init__(self, url: str, rate: float, method: str = "GET", *, keyed: bool = False) -> None:
@@ -24,8 +24,7 @@ class Ledger:
         self.outcomes: dict[str, str] = {}
         self.seconds: list[float] = []
         self._url, self._rate, self._method, self._keyed = url, rate, method, keyed
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+        super().__init__(lambda: asyncio.run(self._run()))
 
     async def _run(self) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
@@ -60,16 +59,6 @@ class Ledger:
     def percentile(self, share: float) -> float:
         """Return the answers' time in seconds that this share of them did not exceed."""
         return sorted(self.seconds)[int(share * (len(self.seconds) - 1))]
-
-    def __enter__(self) -> "Ledger":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end.set()
-        self._thread.join()
 
 
 @dataclass

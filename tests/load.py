@@ -1,20 +1,41 @@
-"""A small closed-loop load: some clients that ask as fast as they are answered, and what came of it."""
+"""What runs beside a test in threads; and a small closed-loop load: clients that ask as fast as they are answered."""
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
+from typing import Self
 
 import httpx
 
 
-class Load:
+class Background:
+    """Functions that run in threads for the time of a `with`, and end by themselves once `_end` is set."""
+
+    def __init__(self, *functions: Callable[[], None]) -> None:
+        self._end = threading.Event()
+        self._threads = [threading.Thread(target=function) for function in functions]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+
+class Load(Background):
     """Clients in threads for the time of a `with`; afterwards `outcomes` counts status codes and exceptions."""
 
     def __init__(self, url: str, clients: int = 4, method: str = "GET", content: bytes | None = None) -> None:
         self.outcomes: Counter[str] = Counter()
         self._request = (method, url, content)
-        self._end = threading.Event()
-        self._threads = [threading.Thread(target=self._client) for _ in range(clients)]
+        super().__init__(*[self._client] * clients)
 
     def _client(self) -> None:
         method, url, content = self._request
@@ -30,15 +51,3 @@ class Load:
     def failures(self) -> dict[str, int]:
         """Everything that was not answered with 200."""
         return {outcome: count for outcome, count in self.outcomes.items() if outcome != "200"}
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join()

@@ -76,16 +76,15 @@ class Stack:
 
     def up_servers(self, backend: str) -> int:
         """Return how many servers of the backend HAProxy gives work to."""
-        return sum(row["status"] == "UP" for row in self.servers() if row["backend"] == backend)
+        rows = (row for row in self.statistics() if row["pxname"] == backend)
+        return sum(row["status"] == "UP" for row in rows if row["svname"] not in ("FRONTEND", "BACKEND"))
 
-    def servers(self) -> Iterator[dict[str, str]]:
-        """Yield HAProxy's own view of each server."""
+    def statistics(self) -> Iterator[dict[str, str]]:
+        """Yield the rows of HAProxy's own statistics: frontends, backends and servers."""
         lines = httpx.get(f"{self.admin}/stats;csv").text.splitlines()
         names = lines[0].removeprefix("# ").split(",")
         for line in lines[1:]:
-            row = dict(zip(names, line.split(","), strict=False))
-            if row["svname"] not in ("FRONTEND", "BACKEND"):
-                yield {"backend": row["pxname"], "server": row["svname"], "status": row["status"]}
+            yield dict(zip(names, line.split(","), strict=False))
 
     def is_whole(self, backend: str) -> bool:
         """Tell whether the backend has its three replicas."""

@@ -196,11 +196,16 @@ def test_a_websocket_handshake_that_is_none_is_refused_at_once(
     assert_problem(answer, answer.status_code)
 
 
+def raw_echo(stack: Stack, service: str, coding: bytes = b"chunked", trailer: bytes = b"") -> bytes:
+    """Post a chunked body of two bytes to /echo, and return what comes back."""
+    head = b"POST /%b/echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: %b\r\n\r\n" % (service.encode(), coding)
+    return raw(stack, head + b"2\r\nhi\r\n0\r\n" + trailer + b"\r\n")
+
+
 def test_a_body_in_an_unknown_coding_gets_422(stack: Stack, service: str) -> None:
     if stack.haproxy_is_old():
         pytest.skip("HAProxy 2 answers it with a page of its own")
-    coding = b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
-    received = raw(stack, b"POST /%b/echo HTTP/1.1\r\nHost: a\r\n%b" % (service.encode(), coding))
+    received = raw_echo(stack, service, coding=b"gzip, chunked")
     assert received.startswith(b"HTTP/1.1 422 ")
     assert b"application/problem+json" in received
 
@@ -208,8 +213,7 @@ def test_a_body_in_an_unknown_coding_gets_422(stack: Stack, service: str) -> Non
 def test_a_bad_trailer_is_no_error_of_the_application(stack: Stack, service: str) -> None:
     if stack.haproxy_is_old():
         pytest.skip("HAProxy 2 hands trailers on")
-    body = b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nHost: a\r\n\r\n"
-    received = raw(stack, b"POST /%b/echo HTTP/1.1\r\nHost: a\r\n%b" % (service.encode(), body))
+    received = raw_echo(stack, service, trailer=b"Host: a\r\n")
     assert received.startswith(b"HTTP/1.1 200 ")
 
 

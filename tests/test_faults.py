@@ -73,13 +73,24 @@ def traffic(journaled: Journaled, service: str, entry: str = "entry/{id}") -> It
         time.sleep(2)
 
 
+@contextmanager
+def quick_traffic(journaled: Journaled, service: str) -> Iterator[Ledger]:
+    """Send 60 GET a second to a quick route, none of which may fail, and 20 POST, none to be lost or doubled."""
+    base = f"{journaled.stack.url}/{service}"
+    with Ledger(f"{base}/json", 60) as gets, Ledger(f"{base}/entry/{{id}}", 20, "POST") as posts:
+        time.sleep(2)
+        yield posts
+        journaled.stack.wait_whole()
+    found = journaled.account(posts)
+    assert not gets.failures
+    assert not found.lost
+    assert not found.doubled
+
+
 def masked(stack: Stack) -> dict[str, int]:
     """Return HAProxy's count of retries and redispatches since it started."""
-    lines = httpx.get(f"{stack.admin}/stats;csv").text.splitlines()
-    rows = [dict(zip(lines[0].split(","), line.split(","), strict=False)) for line in lines[1:]]
-    return {
-        name: sum(int(row[name] or 0) for row in rows if row["svname"] == "BACKEND") for name in ("wretr", "wredis")
-    }
+    rows = [row for row in stack.statistics() if row["svname"] == "BACKEND"]
+    return {name: sum(int(row[name] or 0) for row in rows) for name in ("wretr", "wredis")}
 
 
 def assert_kept(journaled: Journaled, seen: Traffic, in_flight: int = 0) -> None:
@@ -137,21 +148,12 @@ def test_killing_a_process_costs_only_the_posts_in_flight_there(
 def test_a_frozen_replica_costs_no_get_on_a_quick_route(journaled: Journaled, service: str) -> None:
     stack = journaled.stack
     name = victim(stack, service)
-    with (
-        Ledger(f"{stack.url}/{service}/json", 60) as quick,
-        Ledger(f"{stack.url}/{service}/entry/{{id}}", 20, "POST") as posts,
-    ):
-        time.sleep(2)
+    with quick_traffic(journaled, service) as posts:
         frozen = time.monotonic()
         with stack.frozen(name):
             wait_until(lambda: stack.up_servers(service) == 2, "it is out of rotation")
             print(f"out of rotation after {time.monotonic() - frozen:.1f} s; masked: {masked(stack)}")
             time.sleep(4)
-        stack.wait_whole()
-    assert not quick.failures
-    found = journaled.account(posts)
-    assert not found.lost
-    assert not found.doubled
     assert not posts.failures, "a POST is answered late, once its replica goes on"
 
 
@@ -203,19 +205,9 @@ def test_a_post_with_an_idempotency_key_is_not_sent_again_unless_the_operator_sa
 def test_a_replica_whose_network_is_cut_costs_no_get_on_a_quick_route(journaled: Journaled, service: str) -> None:
     stack = journaled.stack
     container = victim(stack, service)
-    with (
-        Ledger(f"{stack.url}/{service}/json", 60) as quick,
-        Ledger(f"{stack.url}/{service}/entry/{{id}}", 20, "POST") as posts,
-    ):
-        time.sleep(2)
-        with dropped(container, "INPUT"), dropped(container, "OUTPUT"):
-            wait_until(lambda: stack.up_servers(service) == 2, "it is out of rotation")
-            time.sleep(3)
-        stack.wait_whole()
-    assert not quick.failures
-    found = journaled.account(posts)
-    assert not found.lost
-    assert not found.doubled
+    with quick_traffic(journaled, service) as posts, dropped(container, "INPUT"), dropped(container, "OUTPUT"):
+        wait_until(lambda: stack.up_servers(service) == 2, "it is out of rotation")
+        time.sleep(3)
     assert sum(posts.failures.values()) <= 12, posts.failures
 
 
