@@ -11,6 +11,9 @@ usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p;}' "$0"; }
 
 engine_answers() { docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
 
+# local_processes: whether supervisor runs here.
+local_processes() { [[ -s .run/supervisord.pid ]] && kill -0 "$(<.run/supervisord.pid)" 2>/dev/null; }
+
 # ask_haproxy COMMAND: print what the container's HAProxy answers on its administrative socket.
 ask_haproxy() { docker compose exec -T haproxy socat /var/lib/haproxy/admin.sock - <<<"$1"; }
 

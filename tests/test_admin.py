@@ -29,8 +29,9 @@ def test_the_admin_port_answers_404_for_what_is_not_there(stack: Stack) -> None:
 
 
 def test_the_admin_port_is_open_on_loopback_alone(stack: Stack) -> None:
-    addresses = [line.split()[3] for line in run("ss", "-Hltn", "sport = :8404").stdout.splitlines()]
-    assert addresses == ["127.0.0.1:8404"]
+    address = stack.admin.removeprefix("http://")
+    listening = run("ss", "-Hltn", f"sport = :{address.partition(':')[2]}").stdout.splitlines()
+    assert [line.split()[3] for line in listening] == [address]
 
 
 def test_the_access_log_has_a_line_of_json_for_each_request(client: httpx.Client, stack: Stack, service: str) -> None:

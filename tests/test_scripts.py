@@ -41,7 +41,6 @@ def copy(tmp_path: Path) -> Path:
         ("HTTP_PORT", "abc"),
         ("HTTP_PORT", "0"),
         ("ADMIN_PORT", "65536"),
-        ("HTTP_PORT", "8404"),
         ("BIND", "everywhere"),
         ("ACCESS_LOG", "some"),
         ("DRAIN_SECONDS", "-1"),
@@ -58,10 +57,15 @@ def test_up_refuses_a_bad_setting(up: tuple[str, ...], variable: str, value: str
     assert_refused(run(*up, env={variable: value}, check=False), variable)
 
 
-@pytest.mark.parametrize("port", [8080, 8404])
-def test_up_refuses_a_busy_port(up: tuple[str, ...], port: int) -> None:
-    with socket.create_server(("127.0.0.1", port)):
-        assert_refused(run(*up, check=False), f"port {port}")
+def test_up_refuses_one_port_for_both(up: tuple[str, ...]) -> None:
+    assert_refused(run(*up, env={"HTTP_PORT": "9000", "ADMIN_PORT": "9000"}, check=False), "HTTP_PORT")
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PORT", "ADMIN_PORT"])
+def test_up_refuses_a_busy_port(up: tuple[str, ...], variable: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        assert_refused(run(*up, env={variable: port}, check=False), f"port {port}")
 
 
 def test_up_refuses_a_file_that_cannot_be_read(up: tuple[str, ...], copy: Path) -> None:
