@@ -165,7 +165,7 @@ class LocalStack(Stack):
         return run(".venv/local/bin/supervisorctl", "-c", "scripts/supervisord.conf", *arguments, check=False).stdout
 
     def _name(self, instance: str) -> str:
-        return f"{instance.partition('-')[0]}:{instance}"
+        return f"stack:{instance}"
 
     def pids(self, instance: str) -> list[int]:
         first = int(self._control("pid", self._name(instance)))
@@ -188,10 +188,10 @@ class LocalStack(Stack):
         self._control("start", self._name(instance))
 
     def stop_service(self, service: str) -> None:
-        self._control("stop", f"{service}:*")
+        self._control("stop", *(self._name(f"{service}-{n}") for n in (1, 2, 3)))
 
     def start_service(self, service: str) -> None:
-        self._control("start", f"{service}:*")
+        self._control("start", *(self._name(f"{service}-{n}") for n in (1, 2, 3)))
 
     def log(self, service: str) -> str:
         return "".join(path.read_text() for path in sorted((ROOT / ".run").glob(f"{service}*.log")))
