@@ -13,12 +13,13 @@ import json
 import logging
 import os
 import random
+import select
 import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, TextIO
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -33,6 +34,7 @@ EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")  # an event stream may be cut only 
 HANDOVER_SECONDS = 2.0  # two health checks of HAProxy's: who is sent away earlier comes back to this replica
 SERVICE_RESTART = 1012  # WebSocket close code (IANA registry): the client may reconnect at once
 
+log = logging.getLogger("serving")
 _request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 
 
@@ -52,6 +54,23 @@ class JSONFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
+
+
+class LogHandler(logging.StreamHandler[TextIO]):
+    """Writes to standard error and never waits: where nobody reads, lines are dropped and no request hangs on them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write `record` as a line in pieces that a pipe with room for any takes whole, while there is room."""
+        room = select.poll()
+        room.register(self.stream, select.POLLOUT)
+        try:
+            line = (self.format(record) + self.terminator).encode(errors="replace")
+            for start in range(0, len(line), select.PIPE_BUF):
+                if not room.poll(0):
+                    return
+                os.write(self.stream.fileno(), line[start : start + select.PIPE_BUF])
+        except Exception:  # noqa: BLE001 - as in every handler: a line that cannot be written fails no request
+            self.handleError(record)
 
 
 @lru_cache(maxsize=1024)
@@ -174,6 +193,7 @@ class Host:
         adopt_proxy_headers(scope)
 
         connection: LongLived | None = None
+        left = False
 
         async def watch(message: Message) -> None:
             nonlocal connection
@@ -188,11 +208,19 @@ class Host:
                 if self.draining:
                     self._end_later(connection)
 
+        async def listen() -> Message:
+            nonlocal left
+            message = await receive()
+            left = left or message["type"] in ("http.disconnect", "websocket.disconnect")
+            return message
+
         try:
-            await self.application(scope, receive, watch)
-        except Exception:
-            if connection is None or not connection.ended:
+            await self.application(scope, listen, watch)
+        except Exception as error:
+            if connection is None or not (connection.ended or left):
                 raise
+            # Nobody is left to be told; FastAPI's event streams for one may end so when a client goes.
+            log.info("The application raised %r after its client had gone", error)
         finally:
             if connection is not None:
                 self._open.discard(connection)

@@ -43,7 +43,7 @@ class JSONLogger(Logger):
     def setup(self, cfg: Config) -> None:
         """Format as serving.py does, in gunicorn's own handler and on the root logger."""
         super().setup(cfg)
-        handler = logging.StreamHandler()
+        handler = serving.LogHandler()
         handler.setFormatter(serving.JSONFormatter())
         logging.getLogger().handlers = [handler]
         logging.getLogger().setLevel(logging.INFO)

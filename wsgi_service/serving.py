@@ -14,13 +14,14 @@ import logging
 import mmap
 import os
 import random
+import select
 import struct
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -73,6 +74,23 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+class LogHandler(logging.StreamHandler[TextIO]):
+    """Writes to standard error and never waits: where nobody reads, lines are dropped and no request hangs on them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write `record` as a line in pieces that a pipe with room for any takes whole, while there is room."""
+        room = select.poll()
+        room.register(self.stream, select.POLLOUT)
+        try:
+            line = (self.format(record) + self.terminator).encode(errors="replace")
+            for start in range(0, len(line), select.PIPE_BUF):
+                if not room.poll(0):
+                    return
+                os.write(self.stream.fileno(), line[start : start + select.PIPE_BUF])
+        except Exception:  # noqa: BLE001 - as in every handler: a line that cannot be written fails no request
+            self.handleError(record)
+
+
 @lru_cache(maxsize=1024)
 def trusted(peer: str) -> bool:
     """Tell whether `X-Forwarded-*` may be believed from the address `peer` (FORWARDED_ALLOW_IPS)."""
@@ -104,6 +122,10 @@ def load(variable: str, default: str) -> Any:
 def load_failure() -> str:
     """Return why the application could not be loaded, in one line, or an empty string."""
     return " ".join(_shared[_CAUSE:].rstrip(b"\0").decode(errors="replace").split())
+
+
+class ApplicationError(Exception):
+    """The application raised an OSError: its disk is full, its database refuses connections."""
 
 
 class Begun:
@@ -182,10 +204,12 @@ class Host:
             if not started:  # a generator application calls start_response at its first chunk
                 chunks = iter(body)
                 body = Begun(next(chunks, b""), chunks, body)
-        except BaseException:
+        except BaseException as error:
             close(body)
             if places is not None:
                 places.release()
+            if isinstance(error, OSError):  # to gunicorn that is a client who left, and gets no answer
+                raise ApplicationError(str(error)) from error
             raise
         if refused:
             close(body)
