@@ -14,6 +14,18 @@ engine_answers() { docker info >/dev/null 2>&1 && docker compose version >/dev/n
 # local_processes: whether supervisor runs here.
 local_processes() { [[ -s .run/supervisord.pid ]] && kill -0 "$(<.run/supervisord.pid)" 2>/dev/null; }
 
+# test_stack: a name and ports for a stack of the tests' own, so that containers of the user's may run beside.
+test_stack() {
+  ! local_processes || fail "local processes run here (./scripts/down ends them)"
+  export COMPOSE_PROJECT_NAME=wsgi-asgi-haproxy-test HTTP_PORT=${HTTP_PORT:-18080} ADMIN_PORT=${ADMIN_PORT:-18404}
+  export WSGI_APP='' ASGI_APP=''  # the demonstration, whatever .env says
+  ./scripts/down >/dev/null 2>&1  # what an interrupted run has left
+  local port
+  for port in "$HTTP_PORT" "$ADMIN_PORT"; do
+    ! listens "$port" || fail "port $port is in use by another program (HTTP_PORT and ADMIN_PORT choose others)"
+  done
+}
+
 # ask_haproxy COMMAND: print what the container's HAProxy answers on its administrative socket.
 ask_haproxy() { docker compose exec -T haproxy socat /var/lib/haproxy/admin.sock - <<<"$1"; }
 

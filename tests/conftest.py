@@ -5,20 +5,23 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from journaled import Journaled, small_disk
 from stack import SERVICES, ComposeStack, LocalStack, Stack
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--stack", choices=["local", "compose"], default="local", help="the way of running to test")
-    parser.addoption("--full", action="store_true", help="the fault tests at full length")
+    parser.addoption("--full", action="store_true", help="the long tests too, and all at full length")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about containers when there are none; scripts/test says so."""
-    if config.getoption("--stack") == "local":
-        outside = [item for item in items if item.get_closest_marker("compose")]
-        config.hook.pytest_deselected(items=outside)
-        items[:] = [item for item in items if item not in outside]
+    """Leave out what is about containers when there are none, and what takes long; scripts/test says so."""
+    left_out = {"compose"} if config.getoption("--stack") == "local" else set()
+    if not config.getoption("--full"):
+        left_out.add("full")
+    outside = [item for item in items if any(map(item.get_closest_marker, left_out))]
+    config.hook.pytest_deselected(items=outside)
+    items[:] = [item for item in items if item not in outside]
     # Those of the stack with default settings first: each other setting is a start of its own.
     items.sort(key=lambda item: "stack" not in getattr(item, "fixturenames", ()))
 
@@ -38,6 +41,23 @@ def stack(any_stack: Stack) -> Stack:
         any_stack.up()
     any_stack.wait_whole()
     return any_stack
+
+
+@pytest.fixture(scope="session")
+def any_journaled(any_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journaled]:
+    """The journal and its folder, for the modules that start the stack with them."""
+    folder = tmp_path_factory.mktemp("journal")
+    with small_disk(folder):
+        yield Journaled(any_stack, folder)
+        any_stack.down()
+
+
+@pytest.fixture(scope="module")
+def journaled(any_journaled: Journaled) -> Iterator[Journaled]:
+    """The stack with the journal on both sides, whole."""
+    with any_journaled.settings_in_the_environment():
+        any_journaled.start()
+        yield any_journaled
 
 
 @pytest.fixture(params=SERVICES)

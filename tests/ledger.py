@@ -22,6 +22,7 @@ class Ledger(Background):
     def __init__(self, url: str, rate: float, method: str = "GET", *, keyed: bool = False) -> None:
         self.sent: list[str] = []
         self.outcomes: dict[str, str] = {}
+        self.ended: dict[str, float] = {}
         self.seconds: list[float] = []
         self._url, self._rate, self._method, self._keyed = url, rate, method, keyed
         super().__init__(lambda: asyncio.run(self._run()))
@@ -44,7 +45,8 @@ class Ledger(Background):
             self.outcomes[entry] = str(answer.status_code)
         except httpx.HTTPError as error:
             self.outcomes[entry] = type(error).__name__
-        self.seconds.append(time.monotonic() - began)
+        self.ended[entry] = time.monotonic()
+        self.seconds.append(self.ended[entry] - began)
 
     @property
     def acknowledged(self) -> set[str]:
@@ -55,6 +57,10 @@ class Ledger(Background):
     def failures(self) -> dict[str, int]:
         """Everything that was not answered with 200, counted."""
         return dict(Counter(outcome for outcome in self.outcomes.values() if outcome != "200"))
+
+    def goodput(self, start: float, end: float) -> float:
+        """Return the answers with 200 that came in a second, between two times of the monotonic clock."""
+        return sum(start <= self.ended[entry] < end for entry in self.acknowledged) / (end - start)
 
     def percentile(self, share: float) -> float:
         """Return the answers' time in seconds that this share of them did not exceed."""

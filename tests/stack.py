@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,19 @@ import httpx
 
 ROOT = Path(__file__).parent.parent
 SERVICES = ("wsgi", "asgi")
+
+
+# Prints of processes the name, the resident memory in KiB, threads and descriptors, and starts none itself.
+PROCESSES = """
+for process in ${@:-/proc/[0-9]*}; do
+  { read -r name <$process/comm && [ "$name" != bash ]; } 2>/dev/null || continue
+  while read -r key value _; do
+    case $key in VmRSS:) memory=$value ;; Threads:) threads=$value ;; esac
+  done <$process/status
+  set -- $process/fd/*
+  echo "$name $memory $threads $#"
+done
+"""
 
 
 def run(*command: str, check: bool = True, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -103,15 +117,42 @@ class Stack:
         """Return the replica's processes, the one that was started first."""
         raise NotImplementedError
 
-    def kill(self, *pids: int) -> None:
-        """Kill processes with SIGKILL, from outside, as a crash would."""
+    def kill(self, *pids: int, sig: signal.Signals = signal.SIGKILL) -> None:
+        """Send processes a signal from outside; SIGKILL, as a crash would."""
         for pid in pids:
             try:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, sig)
             except PermissionError:
-                run("sudo", "-n", "kill", "-9", str(pid))
+                run("sudo", "-n", "kill", f"-{sig.value}", str(pid))
             except ProcessLookupError:
                 pass
+
+    def processes(self) -> dict[str, tuple[int, int, int]]:
+        """Return the resident memory in KiB, the threads and the descriptors of every process, by a lasting name."""
+        raise NotImplementedError
+
+    def named(self, where: str, listed: str) -> dict[str, tuple[int, int, int]]:
+        """Read what PROCESSES printed; a process is named by where it is, its program and its turn."""
+        found: dict[str, tuple[int, int, int]] = {}
+        for number, line in enumerate(listed.splitlines(), 1):
+            program, *figures = line.rsplit(maxsplit=3)
+            memory, threads, descriptors = map(int, figures)
+            found[f"{where} {number} {program}"] = (memory, threads, descriptors)
+        return found
+
+    def log_readers(self) -> set[int]:
+        """Return the processes that read what HAProxy and the replicas log."""
+        raise NotImplementedError
+
+    @contextmanager
+    def logs_blocked(self) -> Iterator[None]:
+        """Let nobody read the logs for the time of a `with`: the pipes fill."""
+        readers = self.log_readers()
+        self.kill(*readers, sig=signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.kill(*readers, sig=signal.SIGCONT)
 
     def freeze(self, instance: str) -> None:
         """Let the replica do nothing from now on, while its kernel goes on accepting."""
@@ -164,6 +205,11 @@ class LocalStack(Stack):
     def _control(self, *arguments: str) -> str:
         return run(".venv/local/bin/supervisorctl", "-c", "scripts/supervisord.conf", *arguments, check=False).stdout
 
+    def _all(self, verb: str, service: str) -> None:
+        with ThreadPoolExecutor() as together:  # supervisor takes several names one after the other
+            for number in (1, 2, 3):
+                together.submit(self._control, verb, self._name(f"{service}-{number}"))
+
     def _name(self, instance: str) -> str:
         return f"stack:{instance}"
 
@@ -173,13 +219,22 @@ class LocalStack(Stack):
         found = children.read_text() if children.exists() else run("pgrep", "-P", str(first), check=False).stdout
         return [first, *map(int, found.split())]
 
+    def processes(self) -> dict[str, tuple[int, int, int]]:
+        found: dict[str, tuple[int, int, int]] = {}
+        for line in self._control("status").splitlines():
+            name = line.split()[0].partition(":")[2]
+            pids = [f"/proc/{pid}" for pid in self.pids(name)]
+            found |= self.named(name, run("bash", "-c", PROCESSES, "bash", *pids).stdout)
+        return found
+
+    def log_readers(self) -> set[int]:
+        return {int((ROOT / ".run/supervisord.pid").read_text())}
+
     def freeze(self, instance: str) -> None:
-        for pid in self.pids(instance):
-            os.kill(pid, signal.SIGSTOP)
+        self.kill(*self.pids(instance), sig=signal.SIGSTOP)
 
     def thaw(self, instance: str) -> None:
-        for pid in self.pids(instance):
-            os.kill(pid, signal.SIGCONT)
+        self.kill(*self.pids(instance), sig=signal.SIGCONT)
 
     def stop(self, instance: str) -> None:
         self._control("stop", self._name(instance))
@@ -188,10 +243,10 @@ class LocalStack(Stack):
         self._control("start", self._name(instance))
 
     def stop_service(self, service: str) -> None:
-        self._control("stop", *(self._name(f"{service}-{n}") for n in (1, 2, 3)))
+        self._all("stop", service)
 
     def start_service(self, service: str) -> None:
-        self._control("start", *(self._name(f"{service}-{n}") for n in (1, 2, 3)))
+        self._all("start", service)
 
     def log(self, service: str) -> str:
         return "".join(path.read_text() for path in sorted((ROOT / ".run").glob(f"{service}*.log")))
@@ -202,6 +257,18 @@ class ComposeStack(Stack):
 
     def pids(self, instance: str) -> list[int]:
         return [int(pid) for pid in run("docker", "top", instance, "-eo", "pid").stdout.split()[1:]]
+
+    def processes(self) -> dict[str, tuple[int, int, int]]:
+        found: dict[str, tuple[int, int, int]] = {}
+        for line in run("docker", "compose", "ps", "--format", "{{.ID}} {{.Name}}").stdout.splitlines():
+            container, name = line.split()
+            found |= self.named(name, run("docker", "exec", container, "bash", "-c", PROCESSES).stdout)
+        return found
+
+    def log_readers(self) -> set[int]:
+        containers = run("docker", "compose", "ps", "--quiet").stdout.split()
+        pids = run("docker", "inspect", "--format", "{{.State.Pid}}", *containers).stdout.split()
+        return {int(run("ps", "-o", "ppid=", "-p", pid).stdout) for pid in pids}  # containerd's shims
 
     def freeze(self, instance: str) -> None:
         run("docker", "pause", instance)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -41,10 +42,10 @@ def replica(stack: Stack, service: str) -> str:
 def test_a_foreign_application_sees_client_scheme_and_prefix(foreign: Stack, service: str) -> None:
     lies = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Prefix": "/evil", "X-Forwarded-Proto": "https"}
     refused = httpx.get(f"{foreign.url}/nothing").headers["x-request-id"]
-    seen = {line["id"]: line["client"] for line in wait_until(foreign.access_log, "it is logged")}
+    (logged,) = wait_until(lambda: [line for line in foreign.access_log() if line["id"] == refused], "it is logged")
     answer = httpx.post(f"{foreign.url}/{service}/a/b%20c", content=b"x" * 1000, headers=lies)
     assert answer.json() == {
-        "client": seen[refused],
+        "client": logged["client"],
         "scheme": "http",
         "prefix": f"/{service}",
         "path": "/a/b c",
@@ -52,23 +53,31 @@ def test_a_foreign_application_sees_client_scheme_and_prefix(foreign: Stack, ser
     }
 
 
-def test_a_foreign_application_is_drained_without_loss(foreign: Stack, service: str) -> None:
-    victim = replica(foreign, service)
-    base = f"{foreign.url}/{service}"
-    with ThreadPoolExecutor() as background:
-        feeds = [background.submit(feed_lines, f"{base}/feed", seconds=8) for _ in range(6)]
-        with Load(f"{base}/x") as gets, Load(f"{base}/x", method="POST", content=b"y") as posts:
-            foreign.stop(victim)
-        assert not gets.failures
-        assert not posts.failures
-        foreign.start(victim)
-        ended = [lines for feed in feeds if (lines := feed.result())]
-    assert len(ended) in (1, 2, 3), "those of the replica that left end, and no other"
-    for *_, data, blank, retry, last in ended:
-        assert data.startswith("data:")
-        assert retry.startswith("retry: ")
-        assert blank == last == ""
-    assert "Traceback" not in foreign.log(service)
+def test_a_foreign_application_is_drained_without_loss(foreign: Stack) -> None:
+    victims = {service: replica(foreign, service) for service in SERVICES}
+    with ThreadPoolExecutor(20) as background, ExitStack() as running:
+        feeds, loads = {}, []
+        for service in SERVICES:
+            base = f"{foreign.url}/{service}"
+            feeds[service] = [background.submit(feed_lines, f"{base}/feed", seconds=8) for _ in range(6)]
+            loads += [Load(f"{base}/x", clients=2), Load(f"{base}/x", clients=2, method="POST", content=b"y")]
+        for load in loads:
+            running.enter_context(load)
+        for stopped in [background.submit(foreign.stop, victim) for victim in victims.values()]:
+            stopped.result()
+        running.close()
+        for load in loads:
+            assert not load.failures
+        for victim in victims.values():
+            foreign.start(victim)
+        for service in SERVICES:
+            ended = [lines for feed in feeds[service] if (lines := feed.result())]
+            assert len(ended) in (1, 2, 3), "those of the replica that left end, and no other"
+            for *_, data, blank, retry, last in ended:
+                assert data.startswith("data:")
+                assert retry.startswith("retry: ")
+                assert blank == last == ""
+            assert "Traceback" not in foreign.log(service)
     foreign.wait_whole()
 
 

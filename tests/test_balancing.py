@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from load import Load
-from stack import SERVICES, Stack, run, wait_until
+from stack import Stack, run, wait_until
 
 
 def test_requests_are_spread_over_all_replicas(client: httpx.Client, stack: Stack, service: str) -> None:
@@ -42,31 +42,6 @@ def test_one_process_of_a_wsgi_replica_that_is_killed_costs_no_get(stack: Stack,
             wait_until(lambda: stack.instances("wsgi") == instances, "all replicas answer")
     assert not load.failures
     stack.wait_whole()
-
-
-@pytest.mark.compose
-def test_scaling_out_and_in_under_load_fails_no_request(stack: Stack) -> None:
-    def scale(replicas: int) -> None:
-        run(
-            "docker",
-            "compose",
-            "up",
-            "--detach",
-            "--no-recreate",
-            *(f"--scale={s}={replicas}" for s in ("asgi", "wsgi")),
-        )
-
-    haproxy = run("docker", "compose", "ps", "--quiet", "haproxy").stdout
-    with Load(f"{stack.url}/wsgi/json") as wsgi, Load(f"{stack.url}/asgi/json") as asgi:
-        scale(6)
-        wait_until(
-            lambda: all(len(stack.instances(service)) == 6 for service in SERVICES), "six replicas of each answer"
-        )
-        scale(3)
-        stack.wait_whole()
-    assert not wsgi.failures
-    assert not asgi.failures
-    assert run("docker", "compose", "ps", "--quiet", "haproxy").stdout == haproxy
 
 
 @pytest.mark.compose

@@ -3,65 +3,115 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 
-from websockets.sync.client import connect
+import pytest
+from websockets.sync.client import ClientConnection, connect
 
 from load import Load
-from sse import stream
-from stack import Stack, wait_until
+from sse import Event, stream
+from stack import SERVICES, Stack, wait_until
 from test_streams import closed_with
 
 
-def test_stopping_a_replica_under_load_loses_nothing(stack: Stack, service: str) -> None:
-    victim = min(stack.instances(service))
-    base = f"{stack.url}/{service}"
-    gets, waits = Load(f"{base}/json"), Load(f"{base}/wait?seconds=0.5")
-    posts = Load(f"{base}/echo", method="POST", content=b"x" * 1000)
-    with gets, waits, posts:
-        wait_until(lambda: all(load.outcomes.total() > 20 for load in (gets, waits, posts)), "the load runs")
-        stack.stop(victim)
-        assert victim not in stack.instances(service)
-    for load in (gets, waits, posts):
-        assert not load.failures
-    assert '"message": "Draining for' in stack.log(service)
-    stack.start(victim)
-    stack.wait_whole()
+@dataclass
+class Drained:
+    """What clients saw while a replica of each service was stopped."""
+
+    loads: dict[str, list[Load]]
+    ended: dict[str, list[Event]]  # the stream that the replica served, to its end
+    resumed: dict[str, list[Event]]  # and what followed it
+    closed: list[int]  # the codes that the replica's WebSockets were closed with
+    again: set[str]  # who served them when they came back
+    others_tick: bool  # whether those of other replicas went on
+    victims: dict[str, str]
+    left: dict[str, set[str]]
+    logs: dict[str, str]
 
 
-def test_at_a_drain_an_event_stream_ends_cleanly_and_resumes_elsewhere(stack: Stack, service: str) -> None:
-    ids: list[int] = []
-    with stream(f"{stack.url}/{service}/events?interval_ms=100") as events, ThreadPoolExecutor() as background:
-        victim = next(events).data["instance"]
-        stopped = background.submit(stack.stop, victim)
-        # The iteration ends without an exception: the body was terminated, not cut.
-        rest = list(events)
-        ids += [event.id for event in rest if event.id is not None]
-        assert rest[-1].retry is not None
-        with stream(f"{stack.url}/{service}/events?interval_ms=100", ids[-1]) as resumed:
-            for event in (next(resumed) for _ in range(20)):
-                assert event.data["instance"] != victim
-                assert event.id is not None
-                ids.append(event.id)
-        stopped.result()
-    assert ids == list(range(ids[0], ids[0] + len(ids)))
-    stack.start(victim)
-    stack.wait_whole()
-
-
-def test_at_a_drain_websockets_are_closed_with_1012_and_come_back_elsewhere(stack: Stack) -> None:
-    url = f"{stack.url.replace('http', 'ws')}/asgi/ws"
+@pytest.fixture(scope="module")
+def drained(stack: Stack) -> Drained:
+    """Stop a replica of each service under load, with streams and WebSockets, and start it again."""
+    sockets_url = f"{stack.url.replace('http', 'ws')}/asgi/ws"
     with ExitStack() as opened, ThreadPoolExecutor() as background:
-        sockets = [opened.enter_context(connect(url)) for _ in range(9)]
+        streams = {
+            service: opened.enter_context(stream(f"{stack.url}/{service}/events?interval_ms=100"))
+            for service in SERVICES
+        }
+        victims = {service: str(next(events).data["instance"]) for service, events in streams.items()}
+        sockets = [opened.enter_context(connect(sockets_url)) for _ in range(9)]
         serving = {socket: json.loads(socket.recv(timeout=15))["instance"] for socket in sockets}
-        victim = min(serving.values())
-        stopped = background.submit(stack.stop, victim)
-        for socket in (socket for socket, instance in serving.items() if instance == victim):
-            assert closed_with(socket) == 1012
-            again = opened.enter_context(connect(url))
-            assert json.loads(again.recv(timeout=15))["instance"] != victim
-        stopped.result()
-        for socket in (socket for socket, instance in serving.items() if instance != victim):
-            assert json.loads(socket.recv(timeout=15))["type"] == "tick"
-    assert "Traceback" not in stack.log("asgi")
-    stack.start(victim)
+        loads = {service: [*loads_of(f"{stack.url}/{service}")] for service in SERVICES}
+        every = [load for of_service in loads.values() for load in of_service]
+        with ExitStack() as running:
+            for load in every:
+                running.enter_context(load)
+            wait_until(lambda: all(load.outcomes.total() > 20 for load in every), "the load runs")
+            stops = [background.submit(stack.stop, victim) for victim in victims.values()]
+            ends = {service: background.submit(list, events) for service, events in streams.items()}
+
+            def come_back(socket: ClientConnection) -> tuple[int, str]:
+                code = closed_with(socket)
+                with connect(sockets_url) as again:
+                    return code, json.loads(again.recv(timeout=15))["instance"]
+
+            hit = [
+                background.submit(come_back, socket)
+                for socket, instance in serving.items()
+                if instance == victims["asgi"]
+            ]
+            ended = {service: end.result() for service, end in ends.items()}
+            resumed = {service: following(stack, service, ended[service]) for service in SERVICES}
+            back = [socket.result() for socket in hit]
+            for stop in stops:
+                stop.result()
+            left = {service: stack.instances(service) for service in SERVICES}
+        rest = [socket for socket, instance in serving.items() if instance != victims["asgi"]]
+        others_tick = all(json.loads(socket.recv(timeout=15))["type"] == "tick" for socket in rest)
+    logs = {service: stack.log(service) for service in SERVICES}
+    for victim in victims.values():
+        stack.start(victim)
     stack.wait_whole()
+    closed, again = [code for code, _ in back], {instance for _, instance in back}
+    return Drained(loads, ended, resumed, closed, again, others_tick, victims, left, logs)
+
+
+def loads_of(base: str) -> tuple[Load, Load, Load]:
+    """Return quick GET, slow GET and POST."""
+    return (
+        Load(f"{base}/json", clients=2),
+        Load(f"{base}/wait?seconds=0.5"),
+        Load(f"{base}/echo", clients=2, method="POST", content=b"x" * 1000),
+    )
+
+
+def following(stack: Stack, service: str, ended: list[Event]) -> list[Event]:
+    """Resume where the stream ended, and return the next twenty events."""
+    last = [event.id for event in ended if event.id is not None][-1]
+    with stream(f"{stack.url}/{service}/events?interval_ms=100", last) as events:
+        return [next(events) for _ in range(20)]
+
+
+def test_stopping_a_replica_under_load_loses_nothing(drained: Drained, service: str) -> None:
+    for load in drained.loads[service]:
+        assert not load.failures
+    assert drained.victims[service] not in drained.left[service]
+    assert len(drained.left[service]) == 2
+    assert '"message": "Draining for' in drained.logs[service]
+
+
+def test_at_a_drain_an_event_stream_ends_cleanly_and_resumes_elsewhere(drained: Drained, service: str) -> None:
+    """Cleanly: its iteration ended without an exception, so the body was terminated and not cut."""
+    assert drained.ended[service][-1].retry is not None
+    events = drained.ended[service] + drained.resumed[service]
+    ids = [event.id for event in events if event.id is not None]
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+    assert {event.data["instance"] for event in drained.resumed[service]} <= drained.left[service]
+
+
+def test_at_a_drain_websockets_are_closed_with_1012_and_come_back_elsewhere(drained: Drained) -> None:
+    assert drained.closed
+    assert set(drained.closed) == {1012}
+    assert drained.again <= drained.left["asgi"]
+    assert drained.others_tick
+    assert "Traceback" not in drained.logs["asgi"]

@@ -1,58 +1,29 @@
-"""The fault matrix: what a ledger counts while replicas are killed, frozen, cut off, slowed and replaced."""
+"""The fault matrix: what a ledger counts while replicas are killed, frozen, cut off, slowed and replaced.
+
+Every fault happens to a replica of each service at once, with GET, POST and streams on both.
+"""
 
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import httpx
 import pytest
 
+from crowd import Crowd
 from held import Held
-from ledger import Account, Ledger, account
-from stack import ROOT, Stack, run, wait_until
-
-SETTINGS = {
-    "WSGI_APP": "journal:wsgi",
-    "ASGI_APP": "journal:asgi",
-    "PYTHONPATH": str(ROOT / "tests/journal"),
-    "COMPOSE_FILE": "compose.yaml:tests/journal/compose.yaml",
-    "ACCESS_LOG": "problems",
-}
-
-
-@dataclass
-class Journaled:
-    """The stack with the journal on both sides, and the folder that it commits to."""
-
-    stack: Stack
-    folder: Path
-
-    def account(self, ledger: Ledger) -> Account:
-        """Compare the ledger with the journal, late commits included."""
-        time.sleep(1)
-        return account(ledger, self.folder)
-
-
-@pytest.fixture(scope="module")
-def journaled(any_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journaled]:
-    folder = tmp_path_factory.mktemp("journal")
-    folder.chmod(0o777)
-    settings = SETTINGS | {"JOURNAL": str(folder)}
-    any_stack.up(**settings)
-    any_stack.wait_whole()
-    with pytest.MonkeyPatch.context() as patch:  # what the tests call docker compose with
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        yield Journaled(any_stack, folder)
-        any_stack.down()
+from journaled import Journaled
+from ledger import Ledger
+from load import Load
+from stack import ROOT, SERVICES, Stack, run, wait_until
 
 
 @dataclass
 class Traffic:
-    """What a fault is to leave alone."""
+    """What a fault is to leave alone, on one service."""
 
     gets: Ledger
     posts: Ledger
@@ -60,31 +31,37 @@ class Traffic:
 
 
 @contextmanager
-def traffic(journaled: Journaled, service: str, entry: str = "entry/{id}") -> Iterator[Traffic]:
-    """Send 60 GET and 40 POST a second, and hold streams, from two seconds before the fault to two after it."""
-    base = f"{journaled.stack.url}/{service}"
-    with (
-        Held(journaled.stack.url, service) as held,
-        Ledger(f"{base}/{entry}", 60) as gets,
-        Ledger(f"{base}/{entry}", 40, "POST") as posts,
-    ):
-        time.sleep(2)
-        yield Traffic(gets, posts, held)
-        time.sleep(2)
+def traffic(journaled: Journaled, entry: str = "entry/{id}") -> Iterator[dict[str, Traffic]]:
+    """Send each service 60 GET and 40 POST a second, and hold streams, from a second before the fault to one after."""
+    with ExitStack() as beside:
+        seen = {}
+        for service in SERVICES:
+            url = f"{journaled.stack.url}/{service}/{entry}"
+            seen[service] = Traffic(Ledger(url, 60), Ledger(url, 40, "POST"), Held(journaled.stack.url, service))
+            for each in (seen[service].held, seen[service].gets, seen[service].posts):
+                beside.enter_context(each)
+        time.sleep(1)
+        yield seen
+        time.sleep(1)
 
 
 @contextmanager
-def quick_traffic(journaled: Journaled, service: str) -> Iterator[Ledger]:
+def quick_traffic(journaled: Journaled) -> Iterator[dict[str, Ledger]]:
     """Send 60 GET a second to a quick route, none of which may fail, and 20 POST, none to be lost or doubled."""
-    base = f"{journaled.stack.url}/{service}"
-    with Ledger(f"{base}/json", 60) as gets, Ledger(f"{base}/entry/{{id}}", 20, "POST") as posts:
-        time.sleep(2)
+    with ExitStack() as beside:
+        gets, posts = {}, {}
+        for service in SERVICES:
+            base = f"{journaled.stack.url}/{service}"
+            gets[service] = beside.enter_context(Ledger(f"{base}/json", 60))
+            posts[service] = beside.enter_context(Ledger(f"{base}/entry/{{id}}", 20, "POST"))
+        time.sleep(1)
         yield posts
         journaled.stack.wait_whole()
-    found = journaled.account(posts)
-    assert not gets.failures
-    assert not found.lost
-    assert not found.doubled
+    for service in SERVICES:
+        found = journaled.account(posts[service])
+        assert not gets[service].failures
+        assert not found.lost
+        assert not found.doubled
 
 
 def masked(stack: Stack) -> dict[str, int]:
@@ -93,17 +70,25 @@ def masked(stack: Stack) -> dict[str, int]:
     return {name: sum(int(row[name] or 0) for row in rows) for name in ("wretr", "wredis")}
 
 
-def assert_kept(journaled: Journaled, seen: Traffic, in_flight: int = 0) -> None:
-    """Check the promises: no GET fails, no POST is lost or doubled, and only those in flight at the fault fail."""
-    gets, posts = journaled.account(seen.gets), journaled.account(seen.posts)
-    print(f"masked by HAProxy so far: {masked(journaled.stack)}; p99 {seen.gets.percentile(0.99) * 1000:.0f} ms")
-    assert not seen.gets.failures
-    assert gets.most_runs <= 2
-    assert not posts.lost
-    assert not posts.doubled
-    assert sum(seen.posts.failures.values()) <= in_flight, seen.posts.failures
-    assert set(seen.posts.failures) <= cut_off(journaled.stack), seen.posts.failures
-    seen.held.assert_no_event_was_lost_or_repeated()
+def assert_kept(journaled: Journaled, seen: dict[str, Traffic], in_flight: int = 0) -> None:
+    """Check the promises: no GET fails, no POST is lost or doubled, and of a service only so many in flight fail."""
+    print(f"masked by HAProxy so far: {masked(journaled.stack)}")
+    for service, sent in seen.items():
+        gets, posts = journaled.account(sent.gets), journaled.account(sent.posts)
+        count = len(sent.gets.sent) + len(sent.posts.sent)
+        print(f"{service}: {count} sent, POST failed {sent.posts.failures}, p99 {sent.gets.percentile(0.99):.3f} s")
+        assert not sent.gets.failures
+        assert gets.most_runs <= 2
+        assert not posts.lost
+        assert not posts.doubled
+        assert sum(sent.posts.failures.values()) <= in_flight, sent.posts.failures
+        assert set(sent.posts.failures) <= cut_off(journaled.stack), sent.posts.failures
+        sent.held.assert_no_event_was_lost_or_repeated()
+
+
+def assert_streams_stayed(seen: dict[str, Traffic]) -> None:
+    """Check that no WebSocket was closed."""
+    assert not seen["asgi"].held.closed
 
 
 def cut_off(stack: Stack) -> set[str]:
@@ -111,9 +96,14 @@ def cut_off(stack: Stack) -> set[str]:
     return {"RemoteProtocolError", "ReadError"} if stack.haproxy_is_old() else {"502", "RemoteProtocolError"}
 
 
-def victim(stack: Stack, service: str) -> str:
-    """Return the name of one of the service's replicas."""
-    return min(stack.instances(service))
+def victims(stack: Stack) -> list[str]:
+    """Return the name of a replica of each service."""
+    return [min(stack.instances(service)) for service in SERVICES]
+
+
+def is_given_up(stack: Stack) -> bool:
+    """Tell whether each service is down to two replicas."""
+    return all(stack.up_servers(service) == 2 for service in SERVICES)
 
 
 def test_the_ledger_finds_what_was_dropped_and_doubled_and_nothing_else(journaled: Journaled, service: str) -> None:
@@ -131,47 +121,61 @@ def test_the_ledger_finds_what_was_dropped_and_doubled_and_nothing_else(journale
     assert not found.failed
 
 
-@pytest.mark.parametrize(("service", "process"), [("wsgi", "first"), ("wsgi", "last"), ("asgi", "first")])
-def test_killing_a_process_costs_only_the_posts_in_flight_there(
-    journaled: Journaled, service: str, process: str
-) -> None:
+@pytest.mark.parametrize("process", ["first", "last"])
+def test_killing_a_process_costs_only_the_posts_in_flight_there(journaled: Journaled, process: str) -> None:
     """The first is gunicorn's master, in a container also what ends it; the last is the one that serves."""
     stack = journaled.stack
-    instances = stack.instances(service)
-    with traffic(journaled, service, "entry/{id}?seconds=0.05") as seen:
-        stack.kill(stack.pids(min(instances))[0 if process == "first" else -1])
-        wait_until(lambda: stack.instances(service) == instances, "the replica is back")
+    before = {service: stack.instances(service) for service in SERVICES}
+    with traffic(journaled, "entry/{id}?seconds=0.05") as seen:
+        for instances in before.values():
+            stack.kill(stack.pids(min(instances))[0 if process == "first" else -1])
+        wait_until(lambda: before == {service: stack.instances(service) for service in SERVICES}, "they are back")
     assert_kept(journaled, seen, in_flight=12)
     stack.wait_whole()
 
 
-def test_a_frozen_replica_costs_no_get_on_a_quick_route(journaled: Journaled, service: str) -> None:
+@pytest.mark.compose
+@pytest.mark.full
+def test_killing_a_container_costs_only_the_posts_in_flight_there(journaled: Journaled) -> None:
+    """To Docker a kill from the host is a stop by hand: nothing starts it again."""
+    names = victims(journaled.stack)
+    with traffic(journaled, "entry/{id}?seconds=0.05") as seen:
+        run("docker", "kill", *names)
+        time.sleep(3)
+    assert_kept(journaled, seen, in_flight=12)
+    run("docker", "start", *names)
+    journaled.stack.wait_whole()
+
+
+def test_a_frozen_replica_costs_no_get_on_a_quick_route(journaled: Journaled) -> None:
     stack = journaled.stack
-    name = victim(stack, service)
-    with quick_traffic(journaled, service) as posts:
+    wsgi, asgi = victims(stack)
+    with quick_traffic(journaled) as posts:
         frozen = time.monotonic()
-        with stack.frozen(name):
-            wait_until(lambda: stack.up_servers(service) == 2, "it is out of rotation")
+        with stack.frozen(wsgi), stack.frozen(asgi):
+            wait_until(partial(is_given_up, stack), "they are out of rotation")
             print(f"out of rotation after {time.monotonic() - frozen:.1f} s; masked: {masked(stack)}")
-            time.sleep(4)
-    assert not posts.failures, "a POST is answered late, once its replica goes on"
+            time.sleep(3)
+    for ledger in posts.values():
+        assert not ledger.failures, "a POST is answered late, once its replica goes on"
 
 
+@pytest.mark.compose
 def test_what_a_replica_answers_with_5xx_is_passed_on_and_not_sent_again(journaled: Journaled, service: str) -> None:
     with Ledger(f"{journaled.stack.url}/{service}/entry/{{id}}?status=503", 40) as refused:
-        time.sleep(2)
+        time.sleep(1)
     found = journaled.account(refused)
     assert set(refused.failures) == {"503"}
     assert found.most_runs == 1
     assert found.unknown == set(refused.sent)
 
 
-def test_a_reload_loses_nothing(journaled: Journaled, service: str, pytestconfig: pytest.Config) -> None:
-    with traffic(journaled, service) as seen:
-        for _ in range(100 if pytestconfig.getoption("--full") else 10):
+def test_a_reload_loses_nothing(journaled: Journaled, pytestconfig: pytest.Config) -> None:
+    with traffic(journaled) as seen:
+        for _ in range(100 if pytestconfig.getoption("--full") else 5):
             run("./scripts/reload")
     assert_kept(journaled, seen)
-    assert not seen.held.closed
+    assert_streams_stayed(seen)
 
 
 def test_a_reload_refuses_a_bad_configuration_and_the_old_one_serves_on(journaled: Journaled) -> None:
@@ -188,27 +192,46 @@ def test_a_reload_refuses_a_bad_configuration_and_the_old_one_serves_on(journale
     assert httpx.get(f"{journaled.stack.url}/asgi/json").status_code == 200
 
 
-def test_a_post_with_an_idempotency_key_is_not_sent_again_unless_the_operator_says_so(
-    journaled: Journaled, service: str
-) -> None:
-    stack = journaled.stack
-    with Ledger(f"{stack.url}/{service}/entry/{{id}}?seconds=0.2", 30, "POST", keyed=True) as posts:
-        time.sleep(2)
-        stack.kill(*stack.pids(victim(stack, service)))
-        time.sleep(2)
-    stack.wait_whole()
-    assert 1 <= sum(posts.failures.values()) <= 12, posts.failures
-    assert set(posts.failures) <= cut_off(stack), posts.failures
+@pytest.mark.compose
+def test_logs_that_nobody_reads_cost_nothing(journaled: Journaled) -> None:
+    """The pipes hold 64 KiB: the load fills those of HAProxy and of every replica at once."""
+    url = journaled.stack.url
+    floods = [Load(f"{url}{path}", clients=2) for path in ("/nothing", "/wsgi/entry/flood", "/asgi/entry/flood")]
+    with traffic(journaled) as seen, journaled.stack.logs_blocked(), ExitStack() as load:
+        for flood in floods:
+            load.enter_context(flood)
+        wait_until(lambda: all(flood.outcomes.total() > 1500 for flood in floods), "the pipes are full")
+    assert_kept(journaled, seen)
+    assert_streams_stayed(seen)
 
 
 @pytest.mark.compose
-def test_a_replica_whose_network_is_cut_costs_no_get_on_a_quick_route(journaled: Journaled, service: str) -> None:
-    stack = journaled.stack
-    container = victim(stack, service)
-    with quick_traffic(journaled, service) as posts, dropped(container, "INPUT"), dropped(container, "OUTPUT"):
-        wait_until(lambda: stack.up_servers(service) == 2, "it is out of rotation")
+def test_with_a_full_disk_nothing_is_acknowledged_that_is_not_committed(journaled: Journaled) -> None:
+    if not journaled.folder.is_mount():
+        pytest.skip("only root can mount a small disk to fill")
+    filler = journaled.folder / "filler"
+    with traffic(journaled) as seen:
+        run("dd", "if=/dev/zero", f"of={filler}", "bs=64k", check=False)  # until there is no space
+        wait_until(lambda: all(sent.posts.failures for sent in seen.values()), "commits fail")
+        filler.unlink()
+    for sent in seen.values():
+        found = journaled.account(sent.posts)
+        assert not found.lost
+        assert not found.doubled
+        assert set(sent.posts.failures) == {"500"}
+        assert sent.posts.outcomes[sent.posts.sent[-1]] == "200", "it commits again"
+
+
+@pytest.mark.compose
+def test_a_replica_whose_network_is_cut_costs_no_get_on_a_quick_route(journaled: Journaled) -> None:
+    with quick_traffic(journaled) as posts, ExitStack() as cut:
+        for container in victims(journaled.stack):
+            cut.enter_context(dropped(container, "INPUT"))
+            cut.enter_context(dropped(container, "OUTPUT"))
+        wait_until(partial(is_given_up, journaled.stack), "they are out of rotation")
         time.sleep(3)
-    assert sum(posts.failures.values()) <= 12, posts.failures
+    for ledger in posts.values():
+        assert sum(ledger.failures.values()) <= 12, ledger.failures
 
 
 @contextmanager
@@ -225,40 +248,45 @@ def dropped(container: str, chain: str, *match: str) -> Iterator[None]:
 
 
 @pytest.mark.compose
-def test_a_dns_outage_costs_nothing(journaled: Journaled, service: str, pytestconfig: pytest.Config) -> None:
+@pytest.mark.full
+def test_a_dns_outage_costs_nothing(journaled: Journaled, pytestconfig: pytest.Config) -> None:
     haproxy = run("docker", "compose", "ps", "--quiet", "haproxy").stdout.strip()
-    with traffic(journaled, service) as seen, dropped(haproxy, "OUTPUT", "-d", "127.0.0.11"):
+    with traffic(journaled) as seen, dropped(haproxy, "OUTPUT", "-d", "127.0.0.11"):
         time.sleep(60 if pytestconfig.getoption("--full") else 15)
     assert_kept(journaled, seen)
-    assert not seen.held.closed
+    assert_streams_stayed(seen)
 
 
 @pytest.mark.compose
-def test_a_slow_replica_costs_nothing(journaled: Journaled, service: str) -> None:
-    name = victim(journaled.stack, service)
-    with traffic(journaled, service) as seen:
-        run("docker", "update", "--cpus", "0.1", name)
+@pytest.mark.full
+def test_a_slow_replica_costs_nothing(journaled: Journaled) -> None:
+    names = victims(journaled.stack)
+    with traffic(journaled) as seen:
+        run("docker", "update", "--cpus", "0.1", *names)
         time.sleep(6)
-        run("docker", "update", "--cpus", "1", name)
+        run("docker", "update", "--cpus", "1", *names)
     journaled.stack.wait_whole()
     assert_kept(journaled, seen)
 
 
 @pytest.mark.compose
-def test_rolling_replacement_loses_nothing(journaled: Journaled, service: str) -> None:
-    before = journaled.stack.instances(service)
-    with traffic(journaled, service) as seen:
-        told = run("./scripts/roll", service).stdout
-    assert "all replicas are new" in told
+def test_rolling_replacement_loses_nothing(journaled: Journaled, pytestconfig: pytest.Config) -> None:
+    stack = journaled.stack
+    with traffic(journaled) as seen:
+        for _ in range(5 if pytestconfig.getoption("--full") else 1):
+            before = {service: stack.instances(service) for service in SERVICES}
+            assert "all replicas are new" in run("./scripts/roll").stdout
     assert_kept(journaled, seen)
-    assert set(seen.held.closed) <= {1012}
-    journaled.stack.wait_whole()
-    after = journaled.stack.instances(service)
-    assert len(after) == 3
-    assert not after & before
+    assert set(seen["asgi"].held.closed) <= {1012}
+    stack.wait_whole()
+    for service in SERVICES:
+        after = stack.instances(service)
+        assert len(after) == 3
+        assert not after & before[service]
 
 
 @pytest.mark.compose
+@pytest.mark.full
 def test_a_bad_image_is_not_rolled_out_and_costs_nothing(journaled: Journaled, service: str) -> None:
     before = journaled.stack.instances(service)
     image = run("docker", "compose", "images", "--quiet", service).stdout
@@ -266,7 +294,7 @@ def test_a_bad_image_is_not_rolled_out_and_costs_nothing(journaled: Journaled, s
     good = application.read_text()
     try:
         application.write_text('raise RuntimeError("a bad day")\n')
-        with traffic(journaled, service) as seen:
+        with traffic(journaled) as seen:
             refused = run("./scripts/roll", service, check=False)
     finally:
         application.write_text(good)
@@ -280,18 +308,84 @@ def test_a_bad_image_is_not_rolled_out_and_costs_nothing(journaled: Journaled, s
     journaled.stack.wait_whole()
 
 
-def test_of_a_service_whose_replicas_fail_every_check_the_replicas_are_asked_all_the_same(
-    journaled: Journaled, service: str
-) -> None:
+@pytest.mark.compose
+@pytest.mark.full
+def test_scaling_out_and_in_loses_nothing(journaled: Journaled) -> None:
+    stack = journaled.stack
+    with traffic(journaled) as seen:
+        scale(6)
+        wait_until(lambda: all(len(stack.instances(service)) == 6 for service in SERVICES), "six of each answer")
+        scale(3)
+    assert_kept(journaled, seen)
+    assert set(seen["asgi"].held.closed) <= {1012}
+    stack.wait_whole()
+
+
+def scale(replicas: int) -> None:
+    """Run so many replicas of each service, and leave HAProxy alone."""
+    scales = [f"--scale={service}={replicas}" for service in SERVICES]
+    run("docker", "compose", "up", "--detach", "--no-recreate", *scales)
+
+
+@pytest.mark.compose
+@pytest.mark.full
+def test_a_restart_of_haproxy_loses_nothing_that_was_acknowledged(journaled: Journaled) -> None:
+    """There is one HAProxy, so clients notice; how long is printed."""
+    url = f"{journaled.stack.url}/asgi"
+    with Crowd(f"{url}/json", 100) as gets, Ledger(f"{url}/entry/{{id}}", 40, "POST") as posts:
+        time.sleep(1)
+        run("docker", "compose", "restart", "haproxy")
+        wait_until(lambda: gets.outcomes.get(gets.sent[-20]) == "200", "it answers again")
+    found = journaled.account(posts)
+    print(f"{sum(gets.failures.values()) / 100:.1f} s without an answer: {gets.failures}")
+    assert not found.lost
+    assert not found.doubled
+    assert httpx.get(f"{url}/json").status_code == 200
+    journaled.stack.wait_whole()
+
+
+@pytest.mark.compose
+def test_of_a_service_whose_replicas_fail_every_check_the_replicas_are_asked_all_the_same(journaled: Journaled) -> None:
     """All are frozen until HAProxy has given them up; then they go on, and answer before a check finds that out."""
     stack = journaled.stack
-    names = stack.instances(service)
-    with Ledger(f"{stack.url}/{service}/whoami", 5) as asked:
+    names = [name for service in SERVICES for name in stack.instances(service)]
+    with ExitStack() as frozen:
         for name in names:
-            stack.freeze(name)
-        wait_until(lambda: stack.up_servers(service) == 0, "all are given up")
+            frozen.enter_context(stack.frozen(name))
+        wait_until(lambda: not any(stack.up_servers(service) for service in SERVICES), "all are given up")
+        with Ledger(f"{stack.url}/wsgi/whoami", 5) as wsgi, Ledger(f"{stack.url}/asgi/whoami", 5) as asgi:
+            time.sleep(1)
+            frozen.close()
+    assert not wsgi.failures
+    assert not asgi.failures
+    stack.wait_whole()
+
+
+@pytest.mark.compose
+@pytest.mark.parametrize("honoured", SERVICES)
+def test_a_post_is_sent_again_only_with_a_key_that_the_operator_says_is_honoured(
+    journaled: Journaled, honoured: str
+) -> None:
+    (other,) = set(SERVICES) - {honoured}
+    journaled.start(
+        **{f"{honoured.upper()}_IDEMPOTENCY_KEY": "honoured", f"{other.upper()}_IDEMPOTENCY_KEY": "ignored"}
+    )
+    stack = journaled.stack
+    entry = "entry/{id}?seconds=0.2"
+    with (
+        Ledger(f"{stack.url}/{honoured}/{entry}", 30, "POST", keyed=True) as safe,
+        Ledger(f"{stack.url}/{other}/{entry}", 30, "POST", keyed=True) as unsafe,
+        Ledger(f"{stack.url}/{honoured}/{entry}", 20, "POST") as keyless,
+    ):
         time.sleep(1)
-        for name in names:
-            stack.thaw(name)
-    assert "503" not in asked.failures
+        stack.kill(*(pid for name in victims(stack) for pid in stack.pids(name)))
+        time.sleep(1)
+    for ledger in (safe, unsafe, keyless):
+        found = journaled.account(ledger)
+        assert not found.lost
+        assert not found.doubled
+    assert not safe.failures
+    for ledger in (unsafe, keyless):
+        assert 1 <= sum(ledger.failures.values()) <= 12, ledger.failures
+        assert set(ledger.failures) <= cut_off(stack), ledger.failures
     stack.wait_whole()

@@ -1,35 +1,51 @@
 """A small application on each interface that commits what it is sent to a folder which outlives its container.
 
 /entry/ID commits ID, once for each time that it is run; `seconds` waits first, `status` answers with that status,
-`commits` commits so many times (0 and 2 are the errors that the ledger's positive control looks for).
+`commits` commits so many times (0 and 2 are the errors that the ledger's positive control looks for), `size` is the
+answer's in bytes. A line is logged for each.
 With an Idempotency-Key an entry is committed once, however often it is run. Anything else is the demonstration's.
 """
 
 import asyncio
+import logging
 import os
 import socket
 import time
+import uuid
 from pathlib import Path
 from urllib.parse import parse_qs
 
 FOLDER = Path(os.environ["JOURNAL"])
+DEFAULTS = {"status": 200, "commits": 1, "size": 3}
+log = logging.getLogger("journal")
 
 
 def commit(entry, times, key):
+    """Write `entry` down, or raise OSError: a disk may be full."""
     if key:
+        # A file of its own, which gets its name when it is whole, and only if no other has the name.
+        draft = FOLDER / f"draft-{uuid.uuid4()}"
         try:
-            (FOLDER / f"key-{key}").touch(exist_ok=False)
+            draft.write_text(entry)
+            os.link(draft, FOLDER / f"entries-{key}")
         except FileExistsError:
-            return
+            pass
+        finally:
+            draft.unlink(missing_ok=True)
+        return
     name = os.environ.get("INSTANCE") or socket.gethostname()
-    # One write for each: whole or not at all, whoever else writes to the file.
+    # One write, whoever else writes to the file; what a full disk cuts off is in a line of its own.
+    line = f"\n{entry}\n".encode() * times
     with open(FOLDER / f"entries-{name}", "ab", buffering=0) as file:
-        file.write(f"{entry}\n".encode() * times)
+        if file.write(line) != len(line):
+            raise OSError("a part was written")
+    log.info("committed %s %d times", entry, times)
 
 
 def parse(query):
     values = {name: float(value) for name, (value, *_) in parse_qs(query).items()}
-    return values.get("seconds", 0), int(values.get("status", 200)), int(values.get("commits", 1))
+    status, times, size = (int(values.get(name, default)) for name, default in DEFAULTS.items())
+    return values.get("seconds", 0), status, times, size
 
 
 def wsgi(environ, start_response):
@@ -38,11 +54,11 @@ def wsgi(environ, start_response):
         from app import app
 
         return app(environ, start_response)
-    seconds, status, times = parse(environ["QUERY_STRING"])
+    seconds, status, times, size = parse(environ["QUERY_STRING"])
     time.sleep(seconds)
     commit(path.removeprefix("/entry/"), times, environ.get("HTTP_IDEMPOTENCY_KEY"))
-    start_response(f"{status} Status", [("Content-Type", "text/plain"), ("Content-Length", "3")])
-    return [b"ok\n"]
+    start_response(f"{status} Status", [("Content-Type", "text/plain"), ("Content-Length", str(size))])
+    return [b"ok\n".ljust(size)]
 
 
 async def asgi(scope, receive, send):
@@ -51,9 +67,9 @@ async def asgi(scope, receive, send):
         from app import app
 
         return await app(scope, receive, send)
-    seconds, status, times = parse(scope["query_string"].decode())
+    seconds, status, times, size = parse(scope["query_string"].decode())
     await asyncio.sleep(seconds)
     commit(path.removeprefix("/entry/"), times, dict(scope["headers"]).get(b"idempotency-key", b"").decode())
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"3")]
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % size)]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"ok\n"})
+    await send({"type": "http.response.body", "body": b"ok\n".ljust(size)})

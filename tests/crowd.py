@@ -1,0 +1,90 @@
+"""Many clients at once, each on a connection of its own: too many requests, too many WebSockets, or far too slow."""
+
+import asyncio
+import contextlib
+import resource
+import socket
+import struct
+import time
+from collections import Counter
+from urllib.parse import urlsplit
+
+import httpx
+
+from ledger import Ledger
+
+
+class Crowd(Ledger):
+    """A ledger that opens a connection for each request: cheap enough for a thousand a second."""
+
+    async def _send(self, _: httpx.AsyncClient, entry: str) -> None:
+        url = urlsplit(self._url.replace("{id}", entry))
+        head = f"{self._method} {url.path}?{url.query} HTTP/1.1\r\nHost: crowd\r\nConnection: close\r\n\r\n"
+        began = time.monotonic()
+        try:
+            reader, writer = await asyncio.open_connection(url.hostname, url.port)
+            with contextlib.closing(writer):
+                writer.write(head.encode())
+                answer = await asyncio.wait_for(reader.read(), 40)
+            self.outcomes[entry] = outcome_of(answer)
+        except OSError as error:
+            self.outcomes[entry] = type(error).__name__
+        self.ended[entry] = time.monotonic()
+        self.seconds.append(self.ended[entry] - began)
+
+
+def outcome_of(answer: bytes) -> str:
+    """Return the status of an answer; of a 503 also whether it does not say when to come back."""
+    if not answer:
+        return "empty"
+    status = answer[9:12].decode()
+    return "503 without Retry-After" if status == "503" and b"\r\nretry-after: " not in answer.lower() else status
+
+
+def storm(
+    url: str, openings: list[bytes], count: int, seconds: float, over: float = 0, slowly: bytes = b""
+) -> tuple[Counter[str], float]:
+    """Open `count` connections, send an opening on each, and `slowly` a byte a second; keep them.
+
+    They are opened all at once or spread over `over` seconds, with the `openings` in turn. Return, after `seconds`,
+    the statuses that came back, counted, and the seconds until the last of them came. To be run in a process of its
+    own, so that it takes no time from what measures beside it.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return asyncio.run(_storm(url, openings, count, seconds, over, slowly))
+
+
+async def _storm(
+    url: str, openings: list[bytes], count: int, seconds: float, over: float, slowly: bytes
+) -> tuple[Counter[str], float]:
+    address = urlsplit(url)
+    answered: Counter[str] = Counter()
+    began = time.monotonic()
+    last = 0.0
+
+    async def client(number: int) -> None:
+        nonlocal last
+        await asyncio.sleep(over * number / count)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        # Reset at the end: thousands of ports that wait for a minute would slow the next connections.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with contextlib.closing(writer):
+            writer.write(openings[number % len(openings)])
+            trickling = asyncio.create_task(trickle(writer))
+            answer = await reader.read(12)
+            answered[answer[9:].decode() or "closed"] += 1
+            last = time.monotonic() - began
+            trickling.cancel()
+            await asyncio.Future()
+
+    async def trickle(writer: asyncio.StreamWriter) -> None:
+        for byte in slowly:
+            await asyncio.sleep(1)
+            writer.write(bytes([byte]))
+
+    clients = [asyncio.create_task(client(number)) for number in range(count)]
+    done, _ = await asyncio.wait(clients, timeout=seconds)
+    for ended in done:
+        answered[type(ended.exception()).__name__] += 1
+    return answered, last

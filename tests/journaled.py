@@ -1,0 +1,58 @@
+"""The stack with the journal hosted on both sides, and the folder that it commits to."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ledger import Account, Ledger, account
+from stack import ROOT, Stack, run
+
+
+class Journaled:
+    """Starts the stack with the journal, which commits to `folder`."""
+
+    def __init__(self, stack: Stack, folder: Path) -> None:
+        self.stack, self.folder = stack, folder
+        self._settings = {
+            "WSGI_APP": "journal:wsgi",
+            "ASGI_APP": "journal:asgi",
+            "PYTHONPATH": str(ROOT / "tests/journal"),
+            "COMPOSE_FILE": "compose.yaml:tests/journal/compose.yaml",
+            "ACCESS_LOG": "problems",
+            "JOURNAL": str(folder),
+        }
+
+    def start(self, **settings: str) -> None:
+        """Start the stack with these settings beside its own, unless it runs so."""
+        if self.stack.settings != self._settings | settings:
+            self.stack.up(**self._settings | settings)
+        self.stack.wait_whole()
+
+    @contextmanager
+    def settings_in_the_environment(self) -> Iterator[None]:
+        """Have what the tests call, docker compose and the scripts, see the settings."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self._settings.items():
+                patch.setenv(name, value)
+            yield
+
+    def account(self, ledger: Ledger) -> Account:
+        """Compare the ledger with the journal, late commits included."""
+        if ledger.failures:  # what was answered has been committed
+            time.sleep(1)
+        return account(ledger, self.folder)
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """Mount 64 MiB there, which can be filled, where this is root or may be."""
+    prefix = ("sudo", "-n") if os.getuid() else ()
+    folder.chmod(0o777)
+    mounted = run(*prefix, "mount", "-t", "tmpfs", "-o", "size=64m,mode=777", "journal", str(folder), check=False)
+    yield
+    if mounted.returncode == 0:
+        run(*prefix, "umount", str(folder))

@@ -1,0 +1,137 @@
+"""What ./scripts/soak runs: loads the stack with a mixture of everything, and fails when a process grows.
+
+Memory (KiB resident), descriptors and threads are sampled every five seconds. The first third of the time warms up;
+of what follows, the last third's median is compared with the first third's.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections import defaultdict
+from contextlib import ExitStack
+
+import httpx
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import connect
+
+from crowd import Crowd
+from held import Held
+from ledger import Ledger
+from load import Background
+from sse import stream
+from stack import SERVICES, ComposeStack, LocalStack, Stack
+
+EVERY_SECONDS = 5
+# What a process may gain between the two medians: a share, and an amount. Below both is noise: a heap that settles,
+# a health check's connection, a thread of a pool.
+ALLOWED = {"memory": (0.04, 2048), "descriptors": (0.1, 8), "threads": (0, 3)}
+
+Samples = dict[tuple[str, str], list[int]]  # (process, what): values in the order of time
+
+
+class Comers(Background):
+    """Clients that open a stream or a WebSocket, read once and leave, one after the other."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._url = stack.url
+        super().__init__(self._streams, self._websockets)
+
+    def _streams(self) -> None:
+        while not self._end.is_set():
+            for service in SERVICES:
+                try:
+                    with stream(f"{self._url}/{service}/events?interval_ms=100") as events:
+                        next(events)
+                except (httpx.HTTPError, AssertionError):
+                    pass  # no place for it on the WSGI side
+            self._end.wait(0.1)
+
+    def _websockets(self) -> None:
+        while not self._end.is_set():
+            try:
+                with connect(f"{self._url.replace('http', 'ws')}/asgi/ws") as socket:
+                    socket.send("hello")
+                    socket.recv(timeout=5)
+            except (OSError, WebSocketException):
+                pass
+            self._end.wait(0.05)
+
+
+def growth(samples: Samples) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return what has grown by more than is allowed: (process, what) -> the median after warm-up, and at the end."""
+    grown = {}
+    most = max(map(len, samples.values()))
+    for (process, what), values in samples.items():
+        if len(values) < most / 2:
+            continue  # a health check, which is there now and then
+        settled = values[len(values) // 3 :]
+        third = len(settled) // 3
+        first, last = statistics.median(settled[:third]), statistics.median(settled[-third:])
+        share, amount = ALLOWED[what]
+        if last > first * (1 + share) + amount:
+            grown[process, what] = (first, last)
+    return grown
+
+
+def soak(stack: Stack, minutes: float) -> tuple[Samples, list[Ledger]]:
+    """Load the stack for so long; return the samples and what was sent."""
+    samples: Samples = defaultdict(list)
+    ledgers: list[Ledger] = []
+    for service in SERVICES:
+        url = f"{stack.url}/{service}"
+        ledgers += [Ledger(f"{url}/json", 50), Ledger(f"{url}/wait?seconds=0.2", 10), Ledger(f"{url}/work", 5)]
+        ledgers += [Ledger(f"{url}/echo", 20, "POST"), Ledger(f"{url}/nothing", 5), Crowd(f"{url}/whoami", 20)]
+    with ExitStack() as running:
+        for each in (*ledgers, *(Held(stack.url, service) for service in SERVICES), Comers(stack)):
+            running.enter_context(each)
+        end = time.monotonic() + minutes * 60
+        while (left := end - time.monotonic()) > 0:
+            for process, (memory, threads, descriptors) in stack.processes().items():
+                samples[process, "memory"].append(memory)
+                samples[process, "threads"].append(threads)
+                samples[process, "descriptors"].append(descriptors)
+            sent = sum(len(ledger.sent) for ledger in ledgers)
+            print(f"soak: {left:.0f} s left, {sent} requests sent", flush=True)
+            time.sleep(min(EVERY_SECONDS, max(left, 0)))
+    return samples, ledgers
+
+
+def report(samples: Samples) -> None:
+    """Print each process's range of each figure after warm-up."""
+    print(f"\n{'process':<28} {'memory KiB':>19} {'descriptors':>13} {'threads':>9}")
+    most = max(map(len, samples.values()))
+    for process in sorted({process for (process, _), values in samples.items() if len(values) >= most / 2}):
+        ranges = [samples[process, what][len(samples[process, what]) // 3 :] for what in ALLOWED]
+        print(f"{process:<28}", *(f"{min(v)}..{max(v)}".rjust(w) for v, w in zip(ranges, (19, 13, 9), strict=True)))
+
+
+def main() -> None:
+    """Soak the way of running that is named, and say what grew."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--local", action="store_true")
+    arguments = parser.parse_args()
+    stack: Stack = LocalStack() if arguments.local else ComposeStack()
+    stack.up()
+    try:
+        samples, ledgers = soak(stack, arguments.minutes)
+    finally:
+        stack.down()
+    report(samples)
+    failed: dict[str, int] = defaultdict(int)
+    for ledger in ledgers:
+        for outcome, count in ledger.failures.items():
+            failed[outcome] += count
+    grown = growth(samples)
+    sent = sum(len(ledger.sent) for ledger in ledgers)
+    print(f"\n{sent} requests, not answered with 200: {dict(failed)} (404 as asked)")
+    for (process, what), (first, last) in grown.items():
+        print(f"soak: {process}: {what} grew from {first:.0f} to {last:.0f}", file=sys.stderr)
+    if grown or set(failed) - {"404"}:
+        sys.exit(1)
+    print("soak: nothing grew")
+
+
+if __name__ == "__main__":
+    main()

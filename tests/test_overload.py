@@ -1,0 +1,128 @@
+"""More than the stack can do: too many requests, too many connections at once, clients that are far too slow."""
+
+import base64
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
+
+import pytest
+
+from crowd import Crowd, storm
+from journaled import Journaled
+from ledger import Ledger
+from stack import SERVICES, Stack, run
+
+pytestmark = pytest.mark.compose
+
+CAPACITY = {"wsgi": "/wsgi/wait?seconds=0.12", "asgi": "/asgi/wait?seconds=3"}  # 12 and 300 places: 100 a second
+QUEUE_LIMIT = {"wsgi": 256, "asgi": 1024}  # haproxy.cfg
+SOCKETS = 8800  # of the 9,000 clients that haproxy.cfg lets in
+
+
+@pytest.fixture
+def edge(journaled: Journaled) -> str:
+    """HAProxy's own address: what Docker publishes a port with does not take part."""
+    haproxy = run("docker", "compose", "ps", "--quiet", "haproxy").stdout.strip()
+    networks = "{{range $name, $net := .NetworkSettings.Networks}}{{$name}} {{$net.IPAddress}}\n{{end}}"
+    for line in run("docker", "inspect", "--format", networks, haproxy).stdout.splitlines():
+        name, _, address = line.partition(" ")
+        if name.endswith("_edge"):
+            return f"http://{address}:8080"
+    raise AssertionError("HAProxy is not on its network")
+
+
+@contextmanager
+def neighbours(stack: Stack, *urls: str) -> Iterator[None]:
+    """Send 20 GET a second to each of these, none of which may fail, while no server may be marked down."""
+    down = failed_checks(stack)
+    quiet = [Ledger(url, 20) for url in urls]
+    beside = [Ledger(url, 20) for url in urls]
+    with all_of(quiet):
+        time.sleep(3)
+    with all_of(beside):
+        yield
+    for url, before, ledger in zip(urls, quiet, beside, strict=True):
+        tails = f"p99 {ledger.percentile(0.99):.3f} s, before that {before.percentile(0.99):.3f} s"
+        print(f"{url}: {len(ledger.sent)} sent, {tails}")
+        assert not ledger.failures
+    assert failed_checks(stack) == down, "a server was marked down"
+
+
+@contextmanager
+def all_of(ledgers: list[Ledger]) -> Iterator[None]:
+    """Have all of them send for the time of a `with`."""
+    with ExitStack() as running:
+        for ledger in ledgers:
+            running.enter_context(ledger)
+        yield
+
+
+def failed_checks(stack: Stack) -> int:
+    """Return how often HAProxy has marked a server down."""
+    return sum(int(row["chkdown"] or 0) for row in stack.statistics() if row["svname"] != "BACKEND")
+
+
+def in_another_process() -> ProcessPoolExecutor:
+    """Return a process for the crowd, so that it takes no time from what measures beside it."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("service", "other"), [SERVICES, SERVICES[::-1]])
+def test_overload_is_refused_with_503_and_costs_no_goodput_and_no_neighbour(
+    journaled: Journaled, edge: str, service: str, other: str
+) -> None:
+    url = edge + CAPACITY[service]
+    goodput = {}
+    for times in (1, 2, 5, 10):
+        with Ledger(f"{edge}/{other}/json", 50) as beside, Crowd(url, 100 * times) as crowd:
+            time.sleep(10)
+            now = time.monotonic()
+        goodput[times] = crowd.goodput(now - 6, now)  # twice the longer wait: the answers come in waves
+        print(f"{times} x: {len(crowd.sent)} sent, {goodput[times]:.0f} answered a second, refused {crowd.failures}")
+        print(f"  {other}: {len(beside.acknowledged)} of {len(beside.sent)}, p99 {beside.percentile(0.99):.3f} s")
+        assert set(crowd.failures) <= {"503"}
+        assert len(beside.acknowledged) >= 0.9 * len(beside.sent)
+    assert crowd.failures, "ten times as much as it can do was not refused"
+    assert min(goodput.values()) >= 0.9 * max(goodput.values())
+    rows = journaled.stack.statistics()
+    queued = max(int(row["qmax"]) for row in rows if (row["pxname"], row["svname"]) == (service, "BACKEND"))
+    assert 0 < queued <= QUEUE_LIMIT[service] + 1
+    time.sleep(5)
+    with Crowd(url, 80) as after:
+        time.sleep(4)
+    assert not after.failures, "it does not recover"
+
+
+def test_a_storm_of_websockets_is_opened_whole_and_marks_no_server_down(journaled: Journaled, edge: str) -> None:
+    handshake = (
+        b"GET /asgi/ws?interval_ms=60000 HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n" % base64.b64encode(bytes(16))
+    )
+    with in_another_process() as crowd, neighbours(journaled.stack, f"{edge}/wsgi/json", f"{edge}/asgi/json"):
+        answered, last = crowd.submit(storm, edge, [handshake], SOCKETS, 20).result()
+    print(f"{SOCKETS} WebSockets at once: {dict(answered)}, the last after {last:.1f} s")
+    assert answered == {"101": SOCKETS}
+
+
+SLOW = {
+    "headers": (b"GET /%b/json HTTP/1.1\r\nHost: a\r\nX-Slow: ", b"x" * 20, "408"),
+    "bodies": (b"POST /%b/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n", b"x" * 20, "408"),
+    "readers": (b"GET /%b/entry/x?size=300000 HTTP/1.1\r\nHost: a\r\n\r\n", b"", "200"),
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("slow", SLOW)
+def test_a_thousand_slow_clients_cost_their_neighbours_no_request(journaled: Journaled, edge: str, slow: str) -> None:
+    opening, slowly, status = SLOW[slow]
+    with in_another_process() as crowd, neighbours(journaled.stack, f"{edge}/wsgi/json", f"{edge}/asgi/json"):
+        with all_of(posts := [Ledger(f"{edge}/{service}/echo", 20, "POST") for service in SERVICES]):
+            openings = [opening % service.encode() for service in SERVICES]
+            answered, last = crowd.submit(storm, edge, openings, 1000, 17, 5, slowly).result()
+        print(f"{slow}: {dict(answered)}, the last after {last:.1f} s")
+    for ledger in posts:
+        assert not ledger.failures
+    assert answered == {status: 1000}

@@ -1,0 +1,24 @@
+"""The judgement of ./scripts/soak: what has grown, and what has only settled."""
+
+import pytest
+
+from soak import growth
+
+
+@pytest.mark.parametrize(
+    ("what", "values", "grows"),
+    [
+        ("memory", [30_000 + 200 * n for n in range(120)], True),
+        ("memory", [30_000 + 20_000 * (n > 30) for n in range(120)], False),  # a step while it warms up
+        ("memory", [30_000 + 900 * (n % 7) for n in range(120)], False),
+        ("descriptors", [40 + n // 3 for n in range(120)], True),
+        ("descriptors", [40 + n % 6 for n in range(120)], False),
+        ("threads", [12 + n // 10 for n in range(120)], True),
+        ("threads", [12] * 120, False),
+        ("threads", [12] * 20, False),
+    ],
+)
+def test_what_grows_is_told_from_what_settles(what: str, values: list[int], grows: bool) -> None:
+    samples = {("wsgi-1", "memory"): [1000] * 120, ("asgi-1", what): values}
+    assert bool(growth(samples)) == grows
+    assert set(growth(samples)) <= {("asgi-1", what)}
