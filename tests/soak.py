@@ -99,11 +99,11 @@ def soak(stack: Stack, minutes: float) -> tuple[Samples, list[Ledger]]:
 
 def report(samples: Samples) -> None:
     """Print each process's range of each figure after warm-up."""
-    print(f"\n{'process':<28} {'memory KiB':>19} {'descriptors':>13} {'threads':>9}")
+    print(f"\n{'process':<44} {'memory KiB':>19} {'descriptors':>13} {'threads':>9}")
     most = max(map(len, samples.values()))
     for process in sorted({process for (process, _), values in samples.items() if len(values) >= most / 2}):
         ranges = [samples[process, what][len(samples[process, what]) // 3 :] for what in ALLOWED]
-        print(f"{process:<28}", *(f"{min(v)}..{max(v)}".rjust(w) for v, w in zip(ranges, (19, 13, 9), strict=True)))
+        print(f"{process:<44}", *(f"{min(v)}..{max(v)}".rjust(w) for v, w in zip(ranges, (19, 13, 9), strict=True)))
 
 
 def main() -> None:
