@@ -91,7 +91,8 @@ class Stack:
     def up_servers(self, backend: str) -> int:
         """Return how many servers of the backend HAProxy gives work to."""
         rows = (row for row in self.statistics() if row["pxname"] == backend)
-        return sum(row["status"] == "UP" for row in rows if row["svname"] not in ("FRONTEND", "BACKEND"))
+        # `UP 1/2` has failed a check and gets work still
+        return sum(row["status"].startswith("UP") for row in rows if row["svname"] not in ("FRONTEND", "BACKEND"))
 
     def statistics(self) -> Iterator[dict[str, str]]:
         """Yield the rows of HAProxy's own statistics: frontends, backends and servers."""

@@ -196,6 +196,12 @@ def test_a_websocket_handshake_that_is_none_is_refused_at_once(
     assert_problem(answer, answer.status_code)
 
 
+def test_a_websocket_handshake_of_another_version_gets_426_with_ours(client: httpx.Client) -> None:
+    answer = client.get("/asgi/ws", headers=HANDSHAKE | {"Sec-WebSocket-Version": "8"})
+    assert_problem(answer, 426)
+    assert answer.headers["sec-websocket-version"] == "13"
+
+
 def raw_echo(stack: Stack, service: str, coding: bytes = b"chunked", trailer: bytes = b"") -> bytes:
     """Post a chunked body of two bytes to /echo, and return what comes back."""
     head = b"POST /%b/echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: %b\r\n\r\n" % (service.encode(), coding)

@@ -171,11 +171,13 @@ def test_what_a_replica_answers_with_5xx_is_passed_on_and_not_sent_again(journal
 
 
 def test_a_reload_loses_nothing(journaled: Journaled, pytestconfig: pytest.Config) -> None:
+    often = pytestconfig.getoption("--full")
     with traffic(journaled) as seen:
-        for _ in range(100 if pytestconfig.getoption("--full") else 5):
+        for _ in range(100 if often else 5):
             run("./scripts/reload")
     assert_kept(journaled, seen)
-    assert_streams_stayed(seen)
+    if not often:  # a hundred take longer than hard-stop-after lets an old process live
+        assert_streams_stayed(seen)
 
 
 def test_a_reload_refuses_a_bad_configuration_and_the_old_one_serves_on(journaled: Journaled) -> None:

@@ -101,8 +101,15 @@ def test_a_storm_of_websockets_is_opened_whole_and_marks_no_server_down(journale
         b"GET /asgi/ws?interval_ms=60000 HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n" % base64.b64encode(bytes(16))
     )
-    with in_another_process() as crowd, neighbours(journaled.stack, f"{edge}/wsgi/json", f"{edge}/asgi/json"):
-        answered, last = crowd.submit(storm, edge, [handshake], SOCKETS, 20).result()
+    urls = (f"{edge}/wsgi/json", f"{edge}/asgi/json")
+    with in_another_process() as crowd:
+        with neighbours(journaled.stack, *urls):
+            sockets = crowd.submit(storm, edge, [handshake], SOCKETS, 17)
+            time.sleep(13)
+        print("and while they are closed:")
+        with neighbours(journaled.stack, *urls):
+            answered, last = sockets.result()
+            time.sleep(2)
     print(f"{SOCKETS} WebSockets at once: {dict(answered)}, the last after {last:.1f} s")
     assert answered == {"101": SOCKETS}
 
