@@ -347,6 +347,7 @@ def test_a_restart_of_haproxy_loses_nothing_that_was_acknowledged(journaled: Jou
 
 
 @pytest.mark.compose
+@pytest.mark.xfail(reason="the unchecked servers inherit init-state down on HAProxy 3.2", strict=True)
 def test_of_a_service_whose_replicas_fail_every_check_the_replicas_are_asked_all_the_same(journaled: Journaled) -> None:
     """All are frozen until HAProxy has given them up; then they go on, and answer before a check finds that out."""
     stack = journaled.stack
