@@ -17,20 +17,13 @@ from ledger import Ledger
 class Crowd(Ledger):
     """A ledger that opens a connection for each request: cheap enough for a thousand a second."""
 
-    async def _send(self, _: httpx.AsyncClient, entry: str) -> None:
-        url = urlsplit(self._url.replace("{id}", entry))
-        head = f"{self._method} {url.path}?{url.query} HTTP/1.1\r\nHost: crowd\r\nConnection: close\r\n\r\n"
-        began = time.monotonic()
-        try:
-            reader, writer = await asyncio.open_connection(url.hostname, url.port)
-            with contextlib.closing(writer):
-                writer.write(head.encode())
-                answer = await asyncio.wait_for(reader.read(), 40)
-            self.outcomes[entry] = outcome_of(answer)
-        except OSError as error:
-            self.outcomes[entry] = type(error).__name__
-        self.ended[entry] = time.monotonic()
-        self.seconds.append(self.ended[entry] - began)
+    async def _ask(self, _: httpx.AsyncClient, url: str, entry: str) -> str:
+        parts = urlsplit(url)
+        head = f"{self._method} {parts.path}?{parts.query} HTTP/1.1\r\nHost: crowd\r\nConnection: close\r\n\r\n"
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        with contextlib.closing(writer):
+            writer.write(head.encode())
+            return outcome_of(await asyncio.wait_for(reader.read(), 40))
 
 
 def outcome_of(answer: bytes) -> str:

@@ -38,15 +38,18 @@ class Ledger(Background):
                 tasks.create_task(self._send(client, entry))
 
     async def _send(self, client: httpx.AsyncClient, entry: str) -> None:
-        headers = {"Idempotency-Key": entry} if self._keyed else {}
         began = time.monotonic()
         try:
-            answer = await client.request(self._method, self._url.replace("{id}", entry), headers=headers)
-            self.outcomes[entry] = str(answer.status_code)
-        except httpx.HTTPError as error:
+            self.outcomes[entry] = await self._ask(client, self._url.replace("{id}", entry), entry)
+        except (httpx.HTTPError, OSError) as error:
             self.outcomes[entry] = type(error).__name__
         self.ended[entry] = time.monotonic()
         self.seconds.append(self.ended[entry] - began)
+
+    async def _ask(self, client: httpx.AsyncClient, url: str, entry: str) -> str:
+        """Send one request, and return what its answer counts as."""
+        headers = {"Idempotency-Key": entry} if self._keyed else {}
+        return str((await client.request(self._method, url, headers=headers)).status_code)
 
     @property
     def acknowledged(self) -> set[str]:
