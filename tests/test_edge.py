@@ -7,6 +7,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from load import Load
 from stack import Stack, wait_until
 from test_contract import assert_problem
 
@@ -232,9 +233,11 @@ def test_after_all_this_every_replica_is_the_one_it_was(client: httpx.Client, st
 
 def test_without_replicas_only_that_service_gets_503(client: httpx.Client, stack: Stack, service: str) -> None:
     other = {"wsgi": "asgi", "asgi": "wsgi"}[service]
-    stack.stop_service(service)
     try:
-        wait_until(lambda: client.get(f"/{service}/json").status_code == 503, "the service is gone")
+        with Load(f"{stack.url}/{service}/json", clients=6) as load:
+            stack.stop_service(service)
+            wait_until(lambda: client.get(f"/{service}/json").status_code == 503, "the service is gone")
+        assert set(load.outcomes) == {"200", "503"}, load.outcomes
         for path in ("json", "events"):
             answer = client.get(f"/{service}/{path}")
             assert_problem(answer, 503)
