@@ -13,6 +13,7 @@ from types import FrameType
 
 import uvicorn
 
+import jsonlog
 import protocol  # noqa: F401 - replaces what uvicorn sends answers with
 import serving
 
@@ -44,9 +45,7 @@ class DrainingServer(uvicorn.Server):
 
 def main() -> None:
     """Serve until a signal ends it."""
-    handler = serving.LogHandler()
-    handler.setFormatter(serving.JSONFormatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.basicConfig(level=logging.INFO, handlers=[jsonlog.Handler()])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # at INFO it writes a line for every WebSocket
 
     application = serving.host()

@@ -6,20 +6,18 @@ drain. The application stays a plain ASGI callable; replace it and leave this fi
 """
 
 import asyncio
-import contextvars
 import importlib
 import ipaddress
-import json
 import logging
 import os
 import random
-import select
 import sys
-import time
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
-from typing import Any, TextIO
+from typing import Any
+
+import jsonlog
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -35,42 +33,6 @@ HANDOVER_SECONDS = 2.0  # two health checks of HAProxy's: who is sent away earli
 SERVICE_RESTART = 1012  # WebSocket close code (IANA registry): the client may reconnect at once
 
 log = logging.getLogger("serving")
-_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
-
-
-class JSONFormatter(logging.Formatter):
-    """One JSON object a line, with the id of the request that was being served."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return `record` as a line: time (UTC), level, logger, message, and what else is known."""
-        line = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if request_id := _request_id.get():
-            line["request_id"] = request_id
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
-class LogHandler(logging.StreamHandler[TextIO]):
-    """Writes to standard error and never waits: where nobody reads, lines are dropped and no request hangs on them."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write `record` as a line in pieces that a pipe with room for any takes whole, while there is room."""
-        room = select.poll()
-        room.register(self.stream, select.POLLOUT)
-        try:
-            line = (self.format(record) + self.terminator).encode(errors="replace")
-            for start in range(0, len(line), select.PIPE_BUF):
-                if not room.poll(0):
-                    return
-                os.write(self.stream.fileno(), line[start : start + select.PIPE_BUF])
-        except Exception:  # noqa: BLE001 - as in every handler: a line that cannot be written fails no request
-            self.handleError(record)
 
 
 @lru_cache(maxsize=1024)
@@ -237,7 +199,7 @@ def is_event_stream(start: Message) -> bool:
 def adopt_proxy_headers(scope: Scope) -> None:
     """Put the client's address, scheme and prefix where applications look for them (ASGI's scope)."""
     headers = dict(scope["headers"])
-    _request_id.set(headers.get(b"x-request-id", b"").decode("latin-1"))
+    jsonlog.request_id.set(headers.get(b"x-request-id", b"").decode("latin-1"))
     if scope["client"] is None or not trusted(scope["client"][0]):
         return
     if client := headers.get(b"x-forwarded-for"):

@@ -14,6 +14,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
+import jsonlog
 import serving
 
 log = logging.getLogger("gunicorn.error")
@@ -41,10 +42,9 @@ class JSONLogger(Logger):
     """gunicorn's and the application's log, as JSON lines on standard error."""
 
     def setup(self, cfg: Config) -> None:
-        """Format as serving.py does, in gunicorn's own handler and on the root logger."""
+        """Write as jsonlog.py does, in gunicorn's own handler and on the root logger."""
         super().setup(cfg)
-        handler = serving.LogHandler()
-        handler.setFormatter(serving.JSONFormatter())
+        handler = jsonlog.Handler()
         logging.getLogger().handlers = [handler]
         logging.getLogger().setLevel(logging.INFO)
         self.error_log.handlers = [handler]

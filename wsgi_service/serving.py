@@ -5,23 +5,22 @@ view of the client (address, scheme, prefix), a bound on event streams and their
 The application stays a plain WSGI callable; replace it and leave this file alone.
 """
 
-import contextvars
 import importlib
 import ipaddress
 import itertools
 import json
-import logging
 import mmap
 import os
 import random
-import select
 import struct
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
+
+import jsonlog
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -37,7 +36,6 @@ EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")  # an event stream may be cut only 
 # the monotonic clock, 0 for never), and behind it why the application could not be loaded.
 _shared = mmap.mmap(-1, 4096)
 _CAUSE = struct.calcsize("d")
-_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 
 
 def drain() -> None:
@@ -54,41 +52,6 @@ def drained_for() -> float:
     """Return the seconds since `drain()` was called in this process or its master, 0 before."""
     (began,) = struct.unpack_from("d", _shared)
     return time.monotonic() - began if began else 0
-
-
-class JSONFormatter(logging.Formatter):
-    """One JSON object a line, with the id of the request that was being served."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return `record` as a line: time (UTC), level, logger, message, and what else is known."""
-        line = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if request_id := _request_id.get():
-            line["request_id"] = request_id
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
-class LogHandler(logging.StreamHandler[TextIO]):
-    """Writes to standard error and never waits: where nobody reads, lines are dropped and no request hangs on them."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write `record` as a line in pieces that a pipe with room for any takes whole, while there is room."""
-        room = select.poll()
-        room.register(self.stream, select.POLLOUT)
-        try:
-            line = (self.format(record) + self.terminator).encode(errors="replace")
-            for start in range(0, len(line), select.PIPE_BUF):
-                if not room.poll(0):
-                    return
-                os.write(self.stream.fileno(), line[start : start + select.PIPE_BUF])
-        except Exception:  # noqa: BLE001 - as in every handler: a line that cannot be written fails no request
-            self.handleError(record)
 
 
 @lru_cache(maxsize=1024)
@@ -230,7 +193,7 @@ def is_event_stream(headers: list[tuple[str, str]]) -> bool:
 
 def adopt_proxy_headers(environ: "WSGIEnvironment") -> None:
     """Put the client's address, scheme and prefix where applications look for them (PEP 3333)."""
-    _request_id.set(environ.get("HTTP_X_REQUEST_ID", ""))
+    jsonlog.request_id.set(environ.get("HTTP_X_REQUEST_ID", ""))
     if not trusted(environ.get("REMOTE_ADDR", "")):
         return
     if client := environ.get("HTTP_X_FORWARDED_FOR"):

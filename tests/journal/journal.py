@@ -2,7 +2,7 @@
 
 /entry/ID commits ID, once for each time that it is run; `seconds` waits first, `status` answers with that status,
 `commits` commits so many times (0 and 2 are the errors that the ledger's positive control looks for), `size` is the
-answer's in bytes. A line is logged for each.
+answer's in bytes. A line is logged for each commit without an Idempotency-Key.
 With an Idempotency-Key an entry is committed once, however often it is run. Anything else is the demonstration's.
 """
 

@@ -1,0 +1,54 @@
+"""The log: one JSON object a line on standard error, and no request ever waits for it.
+
+The same file for both services, so that each can be taken without the other.
+"""
+
+import contextvars
+import json
+import logging
+import os
+import select
+import sys
+import time
+from typing import TextIO
+
+request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line, with the id of the request that was being served."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return `record` as a line: time (UTC), level, logger, message, and what else is known."""
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if served := request_id.get():
+            line["request_id"] = served
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+class Handler(logging.StreamHandler[TextIO]):
+    """Writes to standard error and never waits: where nobody reads, lines are dropped and no request hangs on them."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(JSONFormatter())
+        self._room = select.poll()
+        self._room.register(self.stream, select.POLLOUT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write `record` as a line in pieces that a pipe with room for any takes whole, while there is room."""
+        try:
+            line = (self.format(record) + self.terminator).encode(errors="replace")
+            for start in range(0, len(line), select.PIPE_BUF):
+                if not self._room.poll(0):
+                    return
+                os.write(self.stream.fileno(), line[start : start + select.PIPE_BUF])
+        except Exception:  # noqa: BLE001 - as in every handler: a line that cannot be written fails no request
+            self.handleError(record)
