@@ -1,0 +1,19 @@
+"""When requests arrive that do not wait for each other's answers."""
+
+import random
+from collections.abc import Iterator
+
+
+def poisson(rate: float, start: float, seed: float | str) -> Iterator[float]:
+    """Yield the times of a Poisson process: `rate` arrivals a second on average, from `start` (seconds) on, for ever.
+
+    Independent clients arrive so: gaps are exponential, and what has come before says nothing of what comes next.
+    The same seed gives the same arrivals.
+    """
+    if rate <= 0:
+        raise ValueError(f"the rate must be above 0, not {rate}")
+    chance = random.Random(seed)
+    now = start
+    while True:
+        now += chance.expovariate(rate)
+        yield now

@@ -1,0 +1,212 @@
+"""Measures one variant of a scenario at one point, in a Locust process of its own.
+
+USAGE: cell.py SPECIFICATION    a JSON object, see `main`; run by run.py
+
+Prints a line of JSON when it is ready to load, when the measuring begins, and last with what was seen.
+"""
+
+import os
+
+os.environ["GEVENT_RESOLVER"] = "block"  # look-ups in threads would compete for the core; hosts are addresses
+
+import gc
+import importlib
+import json
+import random
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import locust
+import psutil
+from locust.env import Environment
+
+from gates import OPEN
+from gauges import GAUGES
+from histogram import Histogram
+from scenario import Scenario
+from streams import Stream
+
+WARM_UP_SECONDS = 0.5
+OPEN_SECONDS = 60.0  # how long connections may take to open
+LAST_ANSWERS_SECONDS = 5.0  # how long open-loop requests may still be answered after the measuring
+STREAMS_A_SECOND = 280  # how fast they are opened: HAProxy makes more than 300 wait, see haproxy.cfg
+
+
+class Recorder:
+    """Keeps what Locust is told of while the measuring lasts: times, failures, and how both went on."""
+
+    def __init__(self, step: float) -> None:
+        self.step = step
+        self.begin = self.end = float("inf")
+        self.times: defaultdict[str, Histogram] = defaultdict(Histogram)
+        self.failures: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.steps: defaultdict[int, defaultdict[str, Histogram]] = defaultdict(lambda: defaultdict(Histogram))
+        self.failed_steps: Counter[int] = Counter()
+        self.arrived = 0  # of those that were due while the measuring lasted, how many have been answered, or failed
+
+    def __call__(
+        self,
+        request_type: str,
+        name: str,
+        response_time: float,
+        exception: Exception | None,
+        context: dict[str, Any],
+        **_: Any,
+    ) -> None:
+        """Listen to Locust's `request` event. A request counts by when it was due, or by when it has ended."""
+        when = context.get("due") or time.perf_counter()
+        if not self.begin <= when < self.end:
+            return
+        self.arrived += "due" in context
+        series = f"{request_type} {name}"
+        step = int((when - self.begin) / self.step)
+        if exception is None:
+            self.times[series].record(response_time)
+            self.steps[step][request_type].record(response_time)
+        else:
+            self.failures[series][f"{type(exception).__name__} {exception}"[:100]] += 1
+            self.failed_steps[step] += 1
+
+    def count(self) -> int:
+        """Return how many answers, good and bad, were recorded."""
+        return sum(times.total() for times in self.times.values()) + sum(bad.total() for bad in self.failures.values())
+
+    def series(self) -> dict[str, Any]:
+        """Return what was recorded, as JSON takes it."""
+        return {
+            name: {"times": self.times[name].pairs(), "failed": dict(self.failures[name])}
+            for name in sorted({*self.times, *self.failures})
+        }
+
+
+class Watch:
+    """Watches the process that generates the load: its CPU time, the lag of its loop, its wait for a core."""
+
+    def __init__(self) -> None:
+        self.lag = Histogram()
+        self._began, self._cpu, self._waited = time.perf_counter(), time.process_time(), waited()
+        self._greenlet = gevent.spawn(self._measure_lag)
+
+    def _measure_lag(self) -> None:
+        while True:
+            due = time.perf_counter() + 0.01
+            gevent.sleep(0.01)
+            self.lag.record(max(0.0, time.perf_counter() - due) * 1000)
+
+    def stop(self) -> dict[str, float]:
+        """Return the shares and the lag since the beginning."""
+        self._greenlet.kill()
+        took = time.perf_counter() - self._began
+        return {
+            "cpu": (time.process_time() - self._cpu) / took,
+            "lag_p99_ms": self.lag.percentile(0.99) if self.lag else 0.0,
+            "waited": (waited() - self._waited) / took,
+        }
+
+
+def waited() -> float:
+    """Return the seconds that this thread was ready to run and had no core; 0 where the kernel does not say."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
+
+
+def say(**line: Any) -> None:
+    """Tell run.py."""
+    print(json.dumps(line), flush=True)
+
+
+def prepare(spec: dict[str, Any]) -> Iterator[tuple[type, int]]:
+    """Yield the variant's user classes with what holds for this cell, and how many of each."""
+    sys.path.insert(0, str(Path(__file__).parent / "scenarios"))
+    scenario: Scenario = importlib.import_module(spec["scenario"]).SCENARIO
+    for number, users in enumerate(scenario.variants[spec["variant"]].users):
+        user, count, attributes = users.at(spec["point"])
+        attributes |= {"host": spec["host"], "seed": f"{spec['seed']}-{number}", "fixed_count": count}
+        if issubclass(user, Stream):
+            attributes["ramp_seconds"] = max(1.0, count / STREAMS_A_SECOND)
+        if count:
+            yield type(user.__name__, (user,), attributes), count
+
+
+def main() -> None:
+    """Measure: load, wait until all streams are open, warm up, record for as long as asked, tell, and end.
+
+    The specification: `scenario`, `variant`, `point`, `host` (an address or several, with commas), `seconds`, `step`
+    (of the timeline, seconds), `seed`, and `core` (the processor to stay on, or null).
+    """
+    spec = json.loads(sys.argv[1])
+    if spec["core"] is not None:
+        os.sched_setaffinity(0, {spec["core"]})
+    random.seed(spec["seed"])
+    classes = dict(prepare(spec))
+    wanted = sum(count for user, count in classes.items() if issubclass(user, Stream))
+    environment = Environment(user_classes=list(classes), events=locust.events)
+    runner = environment.create_local_runner()
+    recorder = Recorder(spec["step"])
+    environment.events.request.add_listener(recorder)  # type: ignore[no-untyped-call]
+    memory = psutil.Process().memory_info().rss
+    say(event="ready")
+
+    total = sum(classes.values())
+    runner.start(total, spawn_rate=max(100, total))
+    patience = time.perf_counter() + OPEN_SECONDS
+    while GAUGES.open < OPEN * wanted and time.perf_counter() < patience:
+        gevent.sleep(0.05)
+    gc.collect()
+    gc.disable()  # a collection stops the loop for as long as many connections take to look through
+    gevent.sleep(WARM_UP_SECONDS)
+
+    held, opened = GAUGES.open, []
+    watch = Watch()
+    began = time.time()
+    recorder.begin = GAUGES.begin = time.perf_counter()
+    recorder.end = GAUGES.end = recorder.begin + spec["seconds"]
+    say(event="begin", open=held)
+    while time.perf_counter() < recorder.end:
+        opened.append(GAUGES.open)
+        gevent.sleep(min(spec["step"], max(0.0, recorder.end - time.perf_counter())))
+    generator = watch.stop() | {
+        "offered": GAUGES.offered,
+        "started": GAUGES.started,
+        "late_p99_ms": GAUGES.late.percentile(0.99) if GAUGES.late else 0.0,
+        "wanted": wanted,
+        "open": held,
+    }
+    count = recorder.count()
+    memory = psutil.Process().memory_info().rss - memory
+
+    patience = time.perf_counter() + LAST_ANSWERS_SECONDS
+    while recorder.arrived < GAUGES.started and time.perf_counter() < patience:
+        gevent.sleep(0.05)
+    steps = range(round(spec["seconds"] / spec["step"]))
+    timeline = {
+        "seconds": [step * spec["step"] for step in steps],
+        "open": [*opened, *[GAUGES.open] * len(steps)][: len(steps)],
+        "failed": [recorder.failed_steps[step] for step in steps],
+        "answered": [recorder.steps[step]["GET"].total() for step in steps],
+        "p99": [
+            recorder.steps[step]["GET"].percentile(0.99) if recorder.steps[step]["GET"] else None for step in steps
+        ],
+    }
+    say(
+        event="seen",
+        began=began,
+        seconds=spec["seconds"],
+        series=recorder.series(),
+        timeline=timeline,
+        generator=generator,
+        generator_us=generator["cpu"] * spec["seconds"] / count * 1e6 if count else None,
+        generator_bytes=memory,
+    )
+    os._exit(0)  # the connections end with the process
+
+
+if __name__ == "__main__":
+    main()

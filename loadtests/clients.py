@@ -1,0 +1,134 @@
+"""Locust users that send HTTP requests: as fast as they are answered, or whatever the answers do.
+
+They send what was made once, and read with the parser of geventhttpclient, which is FastHttpUser's: half of its CPU
+time for a request, and unlike it nothing is sent a second time where a connection ends without an answer.
+"""
+
+import itertools
+import ssl
+import time
+from urllib.parse import urlsplit
+
+import gevent
+from gevent import socket
+from geventhttpclient.response import HTTPParseError, HTTPSocketResponse
+from locust import User, constant, task
+
+from arrivals import poisson
+from gauges import GAUGES
+
+TIMEOUT_SECONDS = 35.0  # HAProxy's own are shorter
+MOST_IN_FLIGHT = 4000  # of one open-loop user; what is due beyond it is dropped, and voids the measurement
+
+_numbers = itertools.count()
+
+
+class StatusError(Exception):
+    """The answer was not 200."""
+
+
+class Client(User):
+    """Sends GET requests for `path` to `host`, of which there may be several, separated by commas: to each in turn."""
+
+    abstract = True
+    path = "/"
+    keep_alive = True
+
+    def on_start(self) -> None:
+        """Make the request that is to be sent over and over again."""
+        hosts = (self.host or "").split(",")
+        self.number = next(_numbers)
+        self.url = urlsplit(hosts[self.number % len(hosts)])
+        head = [f"GET {self.url.path}{self.path} HTTP/1.1", f"Host: {self.url.netloc}", "User-Agent: locust"]
+        if not self.keep_alive:
+            head.append("Connection: close")
+        self.request = "\r\n".join([*head, "", ""]).encode()
+        self.idle: list[socket.socket] = []
+        self.in_flight = 0
+
+    def connect(self) -> socket.socket:
+        """Open a connection, with TLS where the host's URL says https."""
+        secure = self.url.scheme == "https"
+        connection = socket.create_connection(
+            (self.url.hostname, self.url.port or (443 if secure else 80)), TIMEOUT_SECONDS
+        )
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if secure:
+            connection = ssl.create_default_context().wrap_socket(connection, server_hostname=self.url.hostname)
+        return connection
+
+    def get(self, due: float | None = None) -> float:
+        """Send the request, and report its time since it was `due` (perf_counter). Return how long to wait then (s)."""
+        began = time.perf_counter() if due is None else due
+        error: Exception | None = None
+        length = wait = 0
+        self.in_flight += 1
+        try:
+            connection = self.idle.pop() if self.idle else self.connect()
+            try:
+                connection.sendall(self.request)
+                answer = HTTPSocketResponse(connection)
+                length = len(answer.read())
+            except BaseException:
+                connection.close()
+                raise
+            if not answer.should_close():
+                self.idle.append(connection)
+            if answer.status_code != 200:
+                error = StatusError(str(answer.status_code))
+                wait = int(str(answer.get("retry-after") or 0))
+        except (OSError, HTTPParseError) as failure:
+            error, wait = failure, 1
+        finally:
+            self.in_flight -= 1
+        self.environment.events.request.fire(
+            request_type="GET",
+            name=self.path.partition("?")[0],
+            response_time=(time.perf_counter() - began) * 1000,
+            response_length=length,
+            exception=error,
+            context={"due": began} if due is not None else {},
+        )
+        return wait
+
+
+class Closed(Client):
+    """Asks again as soon as it is answered: a closed loop, which slows down with what it loads.
+
+    It shows what a stack can do. It hides what a stall does to those who would have come meanwhile.
+    """
+
+    abstract = True
+    wait_time = constant(0)
+
+    @task
+    def ask(self) -> None:
+        """Ask once; after a refusal wait for as long as Retry-After says."""
+        if wait := self.get():
+            gevent.sleep(wait)
+
+
+class Open(Client):
+    """Stands for a crowd: requests arrive at `rate` a second, at random and whatever the answers do (open loop).
+
+    Times are taken from when a request was meant to be sent, so that a stall counts for all who came during it.
+    """
+
+    abstract = True
+    rate = 10.0
+    seed = ""
+
+    @task
+    def arrive(self) -> None:
+        """Send each request when it is due, for ever."""
+        for due in poisson(self.rate, time.perf_counter(), f"{self.seed}-{self.number}"):
+            if (early := due - time.perf_counter()) > 0:
+                gevent.sleep(early)
+            counts = GAUGES.begin <= due < GAUGES.end
+            GAUGES.offered += counts
+            if self.in_flight >= MOST_IN_FLIGHT:
+                continue
+            gevent.spawn(self.get, due)
+            if counts:
+                GAUGES.started += 1
+                GAUGES.late.record(max(0.0, time.perf_counter() - due) * 1000)

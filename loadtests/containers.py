@@ -1,0 +1,224 @@
+"""The stack as the containers of compose.yaml."""
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Never
+
+import docker
+import psutil
+from docker.errors import DockerException
+from docker.models.containers import Container
+
+from deployment import SERVICES, SETTINGS, TIERS, Elsewhere, LoadError, Use, cores, run, servers, settled, wait_until
+
+PORTS = {"wsgi": 8001, "asgi": 8002}
+SLOW_CPUS = 0.1
+ENGINE = ("dockerd", "containerd", "containerd-shim-runc-v2", "docker-proxy")
+
+
+class Compose(Elsewhere):
+    """The containers of compose.yaml, loaded from a container in their networks."""
+
+    name = "containers"
+    at_hand = ("nothing", "stack", "containers")
+
+    def __init__(self) -> None:
+        self.project = json.loads(run("docker", "compose", "config", "--format", "json"))["name"]
+        self.engine = docker.from_env()
+        self.stack_cores, self.generator_core = cores()
+        self.balancers: dict[str, Container] = {}
+        self.generator: Container | None = None
+        self.stack: list[tuple[str, Container]] = []
+        super().__init__("http://haproxy:8080")
+
+    def settle(self) -> None:
+        """See Elsewhere. The list of containers is made once for all that is asked while the load runs."""
+        wait_until(lambda: settled(self._statistics("")), "all replicas are up, and idle")
+        self.stack = [(tier, container) for tier in TIERS for container in self.containers(tier)]
+
+    def containers(self, service: str) -> list[Container]:
+        """Return the service's running containers, the oldest first."""
+        labels = [f"com.docker.compose.project={self.project}", f"com.docker.compose.service={service}"]
+        found = self.engine.containers.list(filters={"label": [*labels, "com.docker.compose.oneoff=False"]})
+        return sorted(found, key=lambda container: container.attrs["Created"])
+
+    def _address(self, container: Container, network: str) -> str:
+        container.reload()
+        return str(container.attrs["NetworkSettings"]["Networks"][f"{self.project}_{network}"]["IPAddress"])
+
+    def hosts(self, service: str, *, direct: bool, balance: str) -> str:
+        """See Elsewhere. Addresses, so that no look-up is measured."""
+        if direct:
+            return ",".join(
+                f"http://{self._address(one, 'backend')}:{PORTS[service]}" for one in self.containers(service)
+            )
+        balancer = self._balancer(balance)
+        return f"http://{self._address(balancer, 'edge')}:8080"
+
+    def _balancer(self, balance: str) -> Container:
+        """Return the stack's HAProxy, or one of its own with this algorithm in front of the same replicas."""
+        if not balance:
+            return next(iter(self.containers("haproxy")), None) or gone()
+        if balance not in self.balancers:
+            options = ["--detach", "--no-deps", "--env", f"BALANCE={balance}"]
+            self.balancers[balance] = self.engine.containers.get(run("docker", "compose", "run", *options, "haproxy"))
+            self._keep(self.balancers[balance], self.stack_cores)
+            wait_until(lambda: settled(self._statistics(balance)), f"the balancer with {balance} has its replicas")
+        return self.balancers[balance]
+
+    def _statistics(self, balance: str) -> str:
+        container = self.balancers.get(balance) or self._balancer("")
+        command = ["bash", "-c", "echo 'show stat' | socat /var/lib/haproxy/admin.sock -"]
+        return str(container.exec_run(command).output.decode())
+
+    def generate(self, command: list[str]) -> subprocess.Popen[str]:
+        """See Elsewhere."""
+        command = ["docker", "exec", str(self.generator and self.generator.id), *command]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """See Elsewhere. Also builds and starts the generator's container, and ends it and the extra balancers."""
+        with ExitStack() as after:
+            run("docker", "compose", "--profile", "load", "build", "locust-worker")
+            options = ["--detach", "--no-deps", "--entrypoint", "sleep"]
+            identity = run("docker", "compose", "--profile", "load", "run", *options, "locust-worker", "infinity")
+            self.generator = self.engine.containers.get(identity)
+            after.callback(self._remove_helpers)
+            if self.generator_core is not None:
+                for tier in TIERS:
+                    for container in self.containers(tier):
+                        self._keep(container, self.stack_cores)
+                after.callback(self._release)
+                after.enter_context(engine_on(self.stack_cores))
+            yield
+
+    def _keep(self, container: Container, on: list[int]) -> None:
+        if on:
+            container.update(cpuset_cpus=",".join(map(str, on)))
+
+    def _release(self) -> None:
+        every = [*self.stack_cores, *([] if self.generator_core is None else [self.generator_core])]
+        for tier in TIERS:
+            for container in self.containers(tier):
+                with suppress(DockerException):  # it has ended
+                    self._keep(container, every)
+
+    def _remove_helpers(self) -> None:
+        for container in (self.generator, *self.balancers.values()):
+            if container is not None:
+                with suppress(DockerException):
+                    container.remove(force=True, v=True)
+
+    @contextmanager
+    def slowed(self, service: str) -> Iterator[str]:
+        """See Elsewhere."""
+        victim = self.containers(service)[0]
+        before = victim.attrs["HostConfig"]["NanoCpus"] / 1e9
+        run("docker", "update", "--cpus", str(SLOW_CPUS), str(victim.id))
+        try:
+            yield f"{self._address(victim, 'backend')}:{PORTS[service]}"
+        finally:
+            run("docker", "update", "--cpus", str(before or os.cpu_count()), str(victim.id))
+
+    def fresh(self) -> None:
+        """See Elsewhere."""
+        run("docker", "compose", "restart")
+        run("docker", "compose", "up", "--detach", "--no-recreate", "--wait")
+
+    def use(self) -> dict[str, Use]:
+        """See Elsewhere. Memory is all but the files that the kernel could drop."""
+        tiers = {tier: Use(0, 0) for tier in TIERS}
+        for tier, container in self.stack:
+            cpu, memory = used(container)
+            tiers[tier].cpu += cpu
+            tiers[tier].memory += memory
+        return tiers
+
+    def served(self, balance: str = "") -> dict[str, int]:
+        """See Elsewhere."""
+        return servers(self._statistics(balance))
+
+    def kill(self, service: str) -> None:
+        """See Elsewhere."""
+        victim = self.containers(service)[0]
+        victim.kill()
+        threading.Timer(3, victim.start).start()
+
+    def drain(self, service: str) -> None:
+        """See Elsewhere."""
+        self.containers(service)[-1].restart(timeout=30)
+
+    def answers(self) -> bool:
+        """See Elsewhere."""
+        return len(self.containers("haproxy")) == 1 and all(self.containers(service) for service in SERVICES)
+
+    def facts(self) -> dict[str, str]:
+        """See Elsewhere."""
+        haproxy, wsgi, asgi = (self.containers(tier)[0] for tier in TIERS)
+        python = "python -c \"from importlib.metadata import version; print('{0}', 'is', version('{0}'))\""
+        asked = {
+            "haproxy": haproxy.exec_run("haproxy -v"),
+            "gunicorn": wsgi.exec_run(python.format("gunicorn")),
+            "uvicorn": asgi.exec_run(python.format("uvicorn")),
+        }
+        settings = dict(pair.split("=", 1) for pair in haproxy.attrs["Config"]["Env"])
+        return (
+            {name: settings[name] for name in SETTINGS if name in settings}
+            | {name: answer.output.decode().split()[2] for name, answer in asked.items()}
+            | {"docker": self.engine.version()["Version"]}
+        )
+
+
+def gone() -> Never:
+    raise LoadError("the stack no longer runs")
+
+
+def used(container: Container) -> tuple[float, int]:
+    """Return the CPU seconds and the bytes of memory that a container has used.
+
+    From its control group, which answers at once however busy the engine is; through the engine where that runs in a
+    virtual machine of its own.
+    """
+    try:
+        group = Path(f"/proc/{container.attrs['State']['Pid']}/cgroup").read_text().strip().rpartition(":")[2]
+        if str(container.id) not in group:
+            raise OSError(f"{group} is not this container's")
+        folder = Path(f"/sys/fs/cgroup{group}")
+        cpu = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
+        memory = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        current = int((folder / "memory.current").read_text())
+        return int(cpu["usage_usec"]) / 1e6, current - int(memory["inactive_file"])
+    except (OSError, KeyError):
+        try:
+            seen = container.stats(stream=False, one_shot=True)
+        except DockerException as error:
+            raise LoadError(str(error)) from None
+        memory = seen["memory_stats"]
+        cached = memory.get("stats", {}).get("inactive_file", 0)
+        return seen["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9, memory.get("usage", 0) - cached
+
+
+@contextmanager
+def engine_on(stack_cores: list[int]) -> Iterator[None]:
+    """Keep the engine's own processes, which write the logs, on these cores too, where this user may."""
+    before: dict[int, set[int]] = {}
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] not in ENGINE:
+            continue
+        with suppress(psutil.Error, OSError):
+            for thread in process.threads():
+                affinity = os.sched_getaffinity(thread.id)
+                os.sched_setaffinity(thread.id, stack_cores)
+                before[thread.id] = affinity
+    try:
+        yield
+    finally:
+        for thread_id, affinity in before.items():
+            with suppress(OSError):  # it has ended
+                os.sched_setaffinity(thread_id, affinity)

@@ -1,0 +1,155 @@
+"""What is loaded. Here: somebody else's deployment, and what those that are at hand have in common with it.
+
+Each can say where it answers and start the process that generates the load. Those that are at hand (processes.py,
+containers.py) can also say what they use and whom they served, be kept off the generator's core, and have a replica
+killed, drained or slowed.
+"""
+
+import csv
+import io
+import os
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVICES = ("wsgi", "asgi")
+TIERS = ("haproxy", *SERVICES)
+
+
+class LoadError(Exception):
+    """The load tests cannot go on, for a reason to be told in one line."""
+
+
+@dataclass
+class Use:
+    """What a tier has used: CPU seconds since its start, and bytes of memory now."""
+
+    cpu: float
+    memory: int
+
+
+def run(*command: str, **settings: str) -> str:
+    """Return what the command printed; raise LoadError with its last complaint where it fails."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | settings,
+            capture_output=True,
+            text=True,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.CalledProcessError as error:
+        complaint = (error.stderr or error.stdout).strip().splitlines()[-1:] or [f"exit status {error.returncode}"]
+        raise LoadError(f"{' '.join(command[:4])} failed: {complaint[0]}") from None
+    return done.stdout.strip()
+
+
+def cores() -> tuple[list[int], int | None]:
+    """Return the processors for the stack, and one for the generator: None where there is only one for all."""
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return (usable[:-1], usable[-1]) if len(usable) > 1 else (usable, None)
+
+
+SETTINGS = ("ACCESS_LOG", "BALANCE", "WSGI_MAXCONN", "WSGI_STREAMS")
+
+
+class Elsewhere:
+    """A deployment of somebody else's: all that is known of it is where it answers."""
+
+    name = "elsewhere"
+    at_hand: tuple[str, ...] = ("nothing",)
+    generator_core: int | None = None
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def hosts(self, service: str, *, direct: bool, balance: str) -> str:
+        """Return where requests for the service go."""
+        return self.url
+
+    def generate(self, command: list[str]) -> subprocess.Popen[str]:
+        """Start a program of the load tests' environment: `python cell.py ...` or `wrk ...`."""
+        if command[0] == "python":
+            command = [str(ROOT / ".venv/load/bin/python"), str(ROOT / "loadtests" / command[1]), *command[2:]]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Keep stack and generator apart, where that can be done, for as long as this lasts."""
+        yield
+
+    @contextmanager
+    def slowed(self, service: str) -> Iterator[str]:
+        """Leave one replica a tenth of its processor, and yield its address."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Wait until each service has its replicas up, and nobody is served any more who was before."""
+
+    def fresh(self) -> None:
+        """Start everything anew, so that memory can be told from what was used before."""
+
+    def use(self) -> dict[str, Use]:
+        """Return what each tier uses."""
+        return {}
+
+    def served(self, balance: str = "") -> dict[str, int]:
+        """Return how many requests each replica has got, by its address."""
+        return {}
+
+    def kill(self, service: str) -> None:
+        """Kill a replica, and have it come back some seconds later."""
+
+    def drain(self, service: str) -> None:
+        """Tell another replica to stop, and start it again."""
+
+    def answers(self) -> bool:
+        """Tell whether something answers there, with whatever status."""
+        host = self.url.partition("://")[2].partition("/")[0]
+        address, _, port = host.partition(":")
+        try:
+            socket.create_connection((address, int(port or (443 if self.url.startswith("https") else 80))), 5).close()
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def facts(self) -> dict[str, str]:
+        """Return what is known of the software, and of its settings."""
+        return {}
+
+
+def servers(statistics: str) -> dict[str, int]:
+    """Return the requests that each address has got, from HAProxy's `show stat`."""
+    served: Counter[str] = Counter()
+    for row in csv.DictReader(io.StringIO(statistics.lstrip("# "))):
+        if row["svname"] not in ("FRONTEND", "BACKEND"):
+            served[row["addr"]] += int(row["stot"] or 0)
+    return dict(served)
+
+
+def settled(statistics: str) -> bool:
+    """Tell from HAProxy's `show stat` whether each service has three replicas up, or more, and none a session."""
+    rows = list(csv.DictReader(io.StringIO(statistics.lstrip("# "))))
+    busy = any(row["svname"] == "BACKEND" and row["pxname"] != "admin" and int(row["scur"]) for row in rows)
+    return not busy and all(
+        sum(row["pxname"] == service and row["svname"] != "BACKEND" and row["status"] == "UP" for row in rows) >= 3
+        for service in SERVICES
+    )
+
+
+def wait_until(holds: Any, what: str, seconds: float = 60) -> None:
+    """Return when it holds; raise LoadError where it does not within so many seconds."""
+    patience = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > patience:
+            raise LoadError(f"waited {seconds:.0f} s in vain until {what}")
+        time.sleep(0.1)

@@ -1,0 +1,122 @@
+"""The stack as local processes under supervisor (./scripts/up --local)."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from deployment import ROOT, SETTINGS, TIERS, Elsewhere, Use, cores, run, servers, settled, wait_until
+
+
+class Local(Elsewhere):
+    """The local processes of ./scripts/up --local."""
+
+    name = "local processes"
+    at_hand = ("nothing", "stack")
+
+    def __init__(self) -> None:
+        self.supervisor = psutil.Process(int((ROOT / ".run/supervisord.pid").read_text()))
+        super().__init__(f"http://{self.supervisor.environ()['HTTP_BIND'].replace('0.0.0.0', '127.0.0.1')}")
+        self.stack_cores, self.generator_core = cores()
+
+    def hosts(self, service: str, *, direct: bool, balance: str) -> str:
+        """See Elsewhere. The ports are those of scripts/supervisord.conf."""
+        if not direct:
+            return self.url
+        return ",".join(
+            f"http://127.0.0.1:{port + n}" for n in (1, 2, 3) for port in [8010 if service == "wsgi" else 8020]
+        )
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """See Elsewhere. What supervisor starts later stays where it is."""
+        if self.generator_core is None:
+            yield
+            return
+        before = self.supervisor.cpu_affinity()
+        try:
+            self._keep(self.stack_cores)
+            yield
+        finally:
+            self._keep(before)
+
+    def _keep(self, on: list[int]) -> None:
+        for process in (self.supervisor, *self.supervisor.children(recursive=True)):
+            for thread in process.threads():
+                try:
+                    os.sched_setaffinity(thread.id, on)
+                except OSError:
+                    continue  # it has ended
+
+    def _control(self, *command: str) -> str:
+        return run(".venv/local/bin/supervisorctl", "-c", "scripts/supervisord.conf", *command)
+
+    def fresh(self) -> None:
+        """See Elsewhere."""
+        self._control("restart", "stack:*")
+
+    def settle(self) -> None:
+        """See Elsewhere."""
+        wait_until(self._settled, "all replicas are up, and idle")
+
+    def _settled(self) -> bool:
+        try:
+            return settled(self._ask("show stat"))
+        except OSError:
+            return False
+
+    def _ask(self, command: str) -> str:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(ROOT / ".run/admin.sock"))
+            connection.sendall(f"{command}\n".encode())
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+    def _processes(self) -> Iterator[tuple[str, psutil.Process]]:
+        for process in self.supervisor.children(recursive=True):
+            try:
+                name = process.environ().get("SUPERVISOR_PROCESS_NAME", "")
+            except psutil.Error:
+                continue
+            yield name.partition("-")[0], process
+
+    def use(self) -> dict[str, Use]:
+        """See Elsewhere. Memory is what no other process shares."""
+        tiers = {tier: Use(0, 0) for tier in TIERS}
+        for tier, process in self._processes():
+            try:
+                times, memory = process.cpu_times(), process.memory_full_info()
+            except psutil.Error:
+                continue
+            tiers[tier].cpu += times.user + times.system
+            tiers[tier].memory += memory.uss
+        return tiers
+
+    def served(self, balance: str = "") -> dict[str, int]:
+        """See Elsewhere."""
+        return servers(self._ask("show stat"))
+
+    def kill(self, service: str) -> None:
+        """See Elsewhere. Supervisor starts it again."""
+        self._control("signal", "KILL", f"stack:{service}-1")
+
+    def drain(self, service: str) -> None:
+        """See Elsewhere."""
+        self._control("restart", f"stack:{service}-2")
+
+    def facts(self) -> dict[str, str]:
+        """See Elsewhere."""
+        settings = self.supervisor.environ()
+        return {name: settings[name] for name in SETTINGS if name in settings} | {
+            "haproxy": run("haproxy", "-v").split()[2],
+            "gunicorn": version(ROOT / ".venv/wsgi", "gunicorn"),
+            "uvicorn": version(ROOT / ".venv/asgi", "uvicorn"),
+        }
+
+
+def version(environment: Path, package: str) -> str:
+    """Return the version of a package in a virtual environment."""
+    code = f"from importlib.metadata import version; print(version({package!r}))"
+    return run(str(environment / "bin/python"), "-c", code)

@@ -1,0 +1,188 @@
+"""What a run has found: kept in a folder as it comes, read again, summed up, judged.
+
+run.json has the conditions and what the scenarios declare; cells.jsonl a line for each measurement, as cell.py saw it
+and with what the tiers used. A report needs nothing else.
+"""
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from histogram import Histogram
+from scenario import Scenario, Threshold
+
+Cell = dict[str, Any]
+
+
+@dataclass
+class Figures:
+    """The figures of one variant at one point, each as the values of its valid repetitions."""
+
+    values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    invalid: list[str] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
+
+    def median(self, figure: str) -> float | None:
+        """Return the median of the repetitions, or None where there is no valid one."""
+        values = [value for value in self.values.get(figure, ()) if value == value]
+        return statistics.median(values) if values else None
+
+    def range(self, figure: str) -> tuple[float, float] | None:
+        """Return the lowest and the highest."""
+        values = [value for value in self.values.get(figure, ()) if value == value]
+        return (min(values), max(values)) if values else None
+
+
+def figures(cell: Cell, series: str) -> dict[str, float]:
+    """Return the figures of a measurement: times of the series whose names begin so, and failures of their kind."""
+    times = merged(cell, series)
+    kind = series.split()[0]
+    failed = sum(sum(seen["failed"].values()) for name, seen in cell["series"].items() if name.startswith(kind))
+    unanswered = cell["generator"]["started"] - count(cell, "GET") if cell["generator"]["offered"] else 0
+    found = {
+        "rate": times.total() / cell["seconds"],
+        "failed": (failed + unanswered) / max(1, unanswered + count(cell, kind)),
+        **{f"p{share}": times.percentile(share / 100) for share in (50, 95, 99)},
+    }
+    if outage := merged(cell, "SSE outage") + merged(cell, "WS outage"):
+        found["outage"] = Histogram(outage).percentile(0.99)
+    if any(name.startswith("SSE") for name in cell["series"]):
+        found["lost"] = count(cell, "SSE lost")
+    if requests := count(cell, "GET"):
+        for tier, used in cell.get("cpu", {}).items():
+            found[f"{tier}_us"] = used / requests * 1e6
+        if "cpu" in cell:
+            found["cpu_us"] = sum(cell["cpu"].values()) / requests * 1e6
+        found["generator_us"] = cell["generator_us"]
+    if held := cell["generator"]["open"]:
+        for tier, grown in cell.get("memory", {}).items():
+            found[f"{tier}_kib"] = grown / held / 1024
+        found["generator_kib"] = cell["generator_bytes"] / held / 1024
+    if served := cell.get("served"):
+        found["share"] = served.get(cell["slowed"], 0) / max(1, sum(served.values()))
+    return found
+
+
+def merged(cell: Cell, series: str) -> Histogram:
+    """Return the times of all series whose names begin so."""
+    return Histogram.merged(seen["times"] for name, seen in cell["series"].items() if name.startswith(series))
+
+
+def count(cell: Cell, kind: str) -> int:
+    """Return how many answers, good and bad, there were to requests of this type."""
+    failed = sum(sum(seen["failed"].values()) for name, seen in cell["series"].items() if name.startswith(kind))
+    return merged(cell, kind).total() + failed
+
+
+@dataclass
+class Verdict:
+    """A threshold, what was measured, and whether that meets it: None where nothing valid was measured."""
+
+    scenario: str
+    threshold: str
+    measured: str
+    met: bool | None
+
+
+class Run:
+    """The results of a run, in their folder."""
+
+    def __init__(self, folder: Path, conditions: dict[str, Any], cells: Iterable[Cell] = ()) -> None:
+        self.folder, self.conditions, self.cells = folder, conditions, list(cells)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read what is in the folder; raise ValueError where that is not a run's."""
+        try:
+            conditions = json.loads((folder / "run.json").read_text())
+            cells = [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]
+            scenarios = conditions["scenarios"]
+            for cell in cells:
+                scenarios[cell["scenario"]]["variants"][cell["variant"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder} has no results of a run: {type(error).__name__}: {error}") from None
+        return cls(folder, conditions, cells)
+
+    def save_conditions(self) -> None:
+        """Write run.json."""
+        (self.folder / "run.json").write_text(json.dumps(self.conditions, indent=1))
+
+    def add(self, cell: Cell) -> None:
+        """Keep one more measurement, on disk before anything else."""
+        with (self.folder / "cells.jsonl").open("a") as file:
+            file.write(json.dumps(cell) + "\n")
+        self.cells.append(cell)
+
+    def summary(self, scenario: str) -> dict[tuple[str, float], Figures]:
+        """Return the figures of each variant at each point, in the order of the declaration."""
+        declared = self.conditions["scenarios"][scenario]
+        found: dict[tuple[str, float], Figures] = defaultdict(Figures)
+        for cell in self.cells:
+            if cell["scenario"] != scenario or cell.get("tool", "locust") != "locust":
+                continue
+            kept = found[cell["variant"], cell["point"]]
+            if cell["invalid"]:
+                kept.invalid += cell["invalid"]
+                continue
+            kept.cells.append(cell)
+            for name, value in figures(cell, declared["series"]).items():
+                kept.values[name].append(value)
+        order = list(declared["variants"])
+        return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
+
+    def verdicts(self) -> list[Verdict]:
+        """Judge every threshold of every scenario that was run."""
+        judged = []
+        for name, declared in self.conditions["scenarios"].items():
+            summary = self.summary(name)
+            if not summary:  # the run ended before
+                continue
+            for threshold in (Threshold(**kept) for kept in declared["thresholds"]):
+                points = {where for where in summary if threshold.variant in ("", where[0])}
+                if threshold.point is None or threshold.point in {point for _, point in points}:
+                    judged.append(judge(name, threshold, summary))
+        return judged
+
+    def invalid(self) -> list[Cell]:
+        """Return the measurements for which a gate was broken."""
+        return [cell for cell in self.cells if cell["invalid"]]
+
+
+def judge(scenario: str, threshold: Threshold, summary: dict[tuple[str, float], Figures]) -> Verdict:
+    """Compare the worst median that the threshold is about with its limit."""
+    medians = {
+        where: median
+        for where, found in summary.items()
+        if threshold.variant in ("", where[0])
+        and threshold.point in (None, where[1])
+        and (median := found.median(threshold.figure)) is not None
+    }
+    factor: float | None = 1.0
+    if threshold.times is not None:
+        base = summary.get((threshold.times[0], threshold.times[1]))
+        factor = base.median(threshold.figure) if base else None
+    if not medians or not factor:
+        return Verdict(scenario, str(threshold), "nothing valid", None)
+    pick = min if threshold.at_least != float("-inf") else max
+    (variant, point), worst = pick(medians.items(), key=lambda item: item[1])
+    met = threshold.at_least <= worst / factor <= threshold.at_most
+    where = "" if threshold.variant and threshold.point is not None else f" ({variant} at {point:g})"
+    return Verdict(scenario, str(threshold), f"{worst / factor:.3g}{where}", met)
+
+
+def declare(scenario: Scenario, doc: str, points: dict[str, tuple[float, ...]], *, judged: bool) -> dict[str, Any]:
+    """Return what a report has to know of a scenario, as JSON takes it; not `judged`, only failures are."""
+    return {
+        "doc": doc,
+        "question": scenario.question,
+        "axis": scenario.axis,
+        "series": scenario.series,
+        "drawn": scenario.drawn,
+        "faults": dict(scenario.faults),
+        "variants": {name: {"service": scenario.variants[name].service, "points": at} for name, at in points.items()},
+        "thresholds": [asdict(one) for one in scenario.thresholds if judged or one.figure == "failed"],
+    }

@@ -1,0 +1,322 @@
+"""Runs the load tests: cell by cell, in an order of chance, and ends with a report.
+
+USAGE: load [NAME...]             measure the scenarios that are named, or all (about ten minutes)
+       load --full [NAME...]      all points, five repetitions, longer ones (about an hour)
+       load --smoke [NAME...]     the first point once, a second long: does it run?
+       load --target URL [NAME..] somebody else's deployment of the same routes; without those that need to be at hand
+       load --list                what there is, and how long it takes
+       load --report DIR          draw the report of a run again
+       load --compare A B         print how the figures of run B are to those of run A
+       load --help
+
+Loads the stack that runs here, or starts it (./scripts/up) and ends it afterwards. Where there are two processors or
+more, the last is the generator's alone. --seed repeats an order; the results are in loadtests/results.
+
+Exit status: 0 every threshold is met, 3 one is missed, 4 a measurement is invalid (the generator was the limit),
+1 the run failed or was interrupted; what was measured is kept, and marked partial.
+"""
+
+import locust  # isort: skip  # noqa: F401 - first: it makes what is imported later cooperative
+
+import argparse
+import datetime
+import importlib
+import os
+import platform
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+from docker.errors import DockerException
+
+import report
+from containers import Compose
+from deployment import ROOT, Elsewhere, LoadError, run
+from measurement import Measurement, Planned
+from processes import Local
+from results import Run, declare
+from scenario import Scenario
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+REPETITIONS = {"quick": 3, "full": 5, "smoke": 1}
+OVERHEAD_SECONDS = 3.0  # of a cell: a process starts, connections open, samples are taken
+MET, FAILED, MISSED, INVALID = 0, 1, 3, 4
+
+
+def scenarios() -> dict[str, tuple[Scenario, str]]:
+    """Import every scenario; return it with the first sentence of its docstring."""
+    sys.path.insert(0, str(HERE / "scenarios"))
+    modules = [importlib.import_module(file.stem) for file in sorted((HERE / "scenarios").glob("*.py"))]
+    found = {module.__name__: (module.SCENARIO, str(module.__doc__).strip().splitlines()[0]) for module in modules}
+    return dict(sorted(found.items(), key=lambda item: item[1][0].place))
+
+
+def points(scenario: Scenario, size: str) -> dict[str, tuple[float, ...]]:
+    """Return at which points each variant is measured."""
+    chosen = scenario.all_points if size == "full" else scenario.points
+    found = {
+        name: variant.points or chosen
+        for name, variant in scenario.variants.items()
+        if size == "full" or not variant.only_full
+    }
+    return {name: at[:1] if size == "smoke" else at for name, at in found.items()}
+
+
+def seconds(scenario: Scenario, size: str) -> float:
+    """Return how long each measurement lasts."""
+    if size == "smoke":
+        return max([1.0, *(second + 3 for second in scenario.faults.values())])
+    return scenario.seconds[size == "full"]
+
+
+def plan(scenario: Scenario, size: str, chance: random.Random) -> list[Planned]:
+    """Return the measurements of a scenario: every repetition has all, each in an order of chance."""
+    planned: list[Planned] = []
+    for repetition in range(REPETITIONS[size]):
+        cells = [Planned(name, point, repetition) for name, at in points(scenario, size).items() for point in at]
+        if scenario.cross_check and size != "smoke":
+            cells.append(Planned(*scenario.cross_check, repetition, "wrk"))
+        planned += chance.sample(cells, len(cells))
+    return planned
+
+
+class Progress:
+    """Tells how far the run is, and how long it still takes."""
+
+    def __init__(self, cells: list[float]) -> None:
+        self.left, self.count, self.done = cells, len(cells), 0
+        self.overhead, self.began = OVERHEAD_SECONDS, time.monotonic()
+
+    def step(self, what: str) -> None:
+        """Say what is measured now."""
+        self.done += 1
+        left = sum(self.left) + self.overhead * len(self.left)
+        print(f"load: {self.done:3} of {self.count}, {left // 60:2.0f}:{left % 60:02.0f} left: {what}", flush=True)
+        self.began = time.monotonic()
+
+    def stepped(self) -> None:
+        """Learn from the measurement that has ended what the next will take."""
+        took = time.monotonic() - self.began - self.left.pop(0)
+        self.overhead += (took - self.overhead) / min(10, self.done + 1)
+
+
+class Session:
+    """A run from its plan to its report."""
+
+    def __init__(self, names: list[str], size: str, seed: int, target: str | None) -> None:
+        self.size, self.seed, self.target = size, seed, target
+        self.scenarios = {name: found for name, found in scenarios().items() if name in names or not names}
+        self.left_out: dict[str, str] = {}
+
+    def run(self) -> Run:
+        """Measure everything; return the results, of which an interruption or a failure leaves a part."""
+        with ExitStack() as after:
+            stack = self._stack(after)
+            for name in [name for name, (scenario, _) in self.scenarios.items() if scenario.needs not in stack.at_hand]:
+                self.left_out[name] = f"needs {'the stack' if stack.at_hand == ('nothing',) else 'containers'} at hand"
+                print(f"load: {name} is left out: {self.left_out[name]}")
+                del self.scenarios[name]
+            if not self.scenarios:
+                raise LoadError("nothing is left to be measured")
+            results = Run(self._folder(), self._conditions(stack))
+            try:
+                results.save_conditions()
+                with stack.prepared():
+                    stack.settle()
+                    self._measure(stack, results)
+                results.conditions["partial"] = ""
+            except KeyboardInterrupt:
+                results.conditions["partial"] = "interrupted"
+            except (LoadError, subprocess.SubprocessError, DockerException) as error:
+                results.conditions["partial"] = str(error)
+            results.conditions["ended"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            results.save_conditions()
+        return results
+
+    def _stack(self, after: ExitStack) -> Elsewhere:
+        if self.target is not None:
+            stack = Elsewhere(self.target.rstrip("/"))
+            if not stack.answers():
+                raise LoadError(f"nothing answers at {self.target}")
+            return stack
+        found = running()
+        if found is not None:
+            print(f"load: the stack that runs here: {found.name}")
+            return found
+        print("load: no stack runs here, so it is started, and ended afterwards")
+        after.callback(subprocess.run, [str(ROOT / "scripts/down")], check=False)
+        return start()
+
+    def _folder(self) -> Path:
+        folder = RESULTS / datetime.datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+        folder.mkdir(parents=True)
+        return folder
+
+    def _conditions(self, stack: Elsewhere) -> dict[str, Any]:
+        try:
+            commit = run("git", "describe", "--always", "--dirty")
+        except (LoadError, OSError):
+            commit = "unknown"
+        try:
+            model = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        except OSError:
+            model = []
+        return {
+            "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "partial": "not ended",
+            "size": self.size,
+            "repetitions": REPETITIONS[self.size],
+            "seed": self.seed,
+            "commit": commit,
+            "loaded": stack.name if self.target is None else self.target,
+            "generator_core": stack.generator_core,
+            "machine": {
+                "cores": os.cpu_count(),
+                "processor": model[0] if model else platform.machine(),
+                "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+                "system": f"{platform.system()} {platform.release()}",
+            },
+            "software": {"locust": version("locust"), "python": platform.python_version()} | stack.facts(),
+            "left_out": self.left_out,
+            "scenarios": {
+                name: declare(scenario, doc, points(scenario, self.size), judged=self.size != "smoke")
+                for name, (scenario, doc) in self.scenarios.items()
+            },
+        }
+
+    def _measure(self, stack: Elsewhere, results: Run) -> None:
+        chance = random.Random(self.seed)
+        plans = {name: plan(scenario, self.size, chance) for name, (scenario, _) in self.scenarios.items()}
+        progress = Progress([seconds(self.scenarios[name][0], self.size) for name in plans for _ in plans[name]])
+        for name, planned in plans.items():
+            scenario, _ = self.scenarios[name]
+            baseline: dict[str, int] = {}
+            if scenario.drawn == "streams" and self.size != "smoke":
+                stack.fresh()
+                stack.settle()
+                baseline = {tier: used.memory for tier, used in stack.use().items()}
+            for cell in planned:
+                tool = "" if cell.tool == "locust" else f", by {cell.tool}"
+                progress.step(f"{name}: {cell.variant}, {cell.point:g} {scenario.axis}{tool}")
+                measurement = Measurement(stack, name, scenario, cell, seconds(scenario, self.size))
+                try:
+                    most = cell.point == max(other.point for other in planned)
+                    results.add(measurement.make(baseline if most else {}, f"{self.seed}-{name}-{cell.repetition}"))
+                except LoadError as error:
+                    if cell.tool == "locust":
+                        raise
+                    print(f"load: {error}")
+                if not stack.answers():
+                    raise LoadError("the stack no longer answers")
+                if scenario.faults or results.cells[-1].get("generator", {}).get("wanted"):
+                    stack.settle()
+                for reason in results.cells[-1]["invalid"] if results.cells else ():
+                    print(f"load:      invalid: {reason}")
+                progress.stepped()
+
+
+def running() -> Elsewhere | None:
+    """Return the stack that runs here, or None."""
+    try:
+        if psutil.pid_exists(int((ROOT / ".run/supervisord.pid").read_text())):
+            return Local()
+    except (OSError, ValueError):
+        pass
+    try:
+        return Compose() if run("docker", "compose", "ps", "--quiet", "haproxy") else None
+    except (LoadError, OSError):
+        return None
+
+
+def start() -> Elsewhere:
+    """Start the stack as ./scripts/up does, and return it."""
+    done = subprocess.run([str(ROOT / "scripts/up")], check=False, stdin=subprocess.DEVNULL)
+    stack = running() if done.returncode == 0 else None
+    if stack is None:
+        raise LoadError("the stack could not be started (see above)")
+    return stack
+
+
+def conclude(results: Run) -> int:
+    """Draw the report, print what was found, and return the exit status."""
+    path = report.write(results)
+    verdicts = results.verdicts()
+    for line in report.cross_check(results):
+        print(f"load: {line}")
+    for verdict in verdicts:
+        if not verdict.met:
+            word = "not judged" if verdict.met is None else "missed"
+            print(f"load: {word}: {verdict.scenario}: {verdict.threshold}; it was {verdict.measured}")
+    if partial := results.conditions["partial"]:
+        print(f"load: {partial}: the results are partial", file=sys.stderr)
+    print(f"load: {path}")
+    if partial:
+        return FAILED
+    if results.invalid():
+        return INVALID
+    return MISSED if any(verdict.met is False for verdict in verdicts) else MET
+
+
+def listing() -> Iterator[str]:
+    """Yield a line for each scenario."""
+    for name, (scenario, doc) in scenarios().items():
+        lengths = []
+        for size in ("quick", "full"):
+            cells = plan(scenario, size, random.Random(0))
+            lengths.append(f"{len(cells) * (seconds(scenario, size) + OVERHEAD_SECONDS) / 60:4.1f} min")
+        yield f"{name:12} {lengths[0]}, --full {lengths[1]}   {doc}"
+
+
+def main() -> int:
+    """Do what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="load", usage=argparse.SUPPRESS, add_help=False)
+    parser.add_argument("names", nargs="*")
+    for flag in ("--full", "--smoke", "--list", "--help", "-h"):
+        parser.add_argument(flag, action="store_true")
+    parser.add_argument("--target")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--report", type=Path, metavar="DIR")
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"))
+    arguments = parser.parse_args()
+    if arguments.help or arguments.h:
+        print(str(__doc__).strip())
+        return MET
+    if arguments.list:
+        print("\n".join(listing()))
+        return MET
+    try:
+        if arguments.report:
+            print(f"load: {report.write(Run.read(arguments.report))}")
+            return MET
+        if arguments.compare:
+            print(report.compare(*map(Run.read, arguments.compare)))
+            return MET
+    except ValueError as error:
+        parser.error(str(error))
+    if unknown := set(arguments.names) - set(scenarios()):
+        parser.error(f"no scenario is called {', '.join(sorted(unknown))}; there are {', '.join(scenarios())}")
+    if arguments.target and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", arguments.target):
+        parser.error(f"--target must be a URL such as http://127.0.0.1:8080, not {arguments.target!r}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    size = "full" if arguments.full else "smoke" if arguments.smoke else "quick"
+    return conclude(Session(arguments.names, size, arguments.seed, arguments.target).run())
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("load: interrupted")
+    except (LoadError, OSError) as error:
+        print(f"load: {error}", file=sys.stderr)
+        sys.exit(FAILED)

@@ -1,0 +1,82 @@
+"""What a scenario declares: who loads what, at which points, and what is expected of the answers.
+
+A scenario is a locustfile. Locust's own page shows its user classes; ./scripts/load takes its `SCENARIO`, and measures
+each variant at each point in a process of its own. A new file in scenarios/ is a new scenario.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+POINT: Any = object()  # in a declaration: the point at which the variant is measured
+
+Figure = Literal["rate", "failed", "p50", "p95", "p99", "cpu_us", "share", "lost"]
+
+
+class Users:
+    """So many users of a class, with attributes of their own. `POINT` stands for the point."""
+
+    def __init__(self, user: type, count: Any = 1, **attributes: Any) -> None:
+        self.user, self.count, self.attributes = user, count, attributes
+
+    def at(self, point: float) -> tuple[type, int, dict[str, Any]]:
+        """Return the class, the number of users and their attributes at this point."""
+        attributes = {name: point if value is POINT else value for name, value in self.attributes.items()}
+        return self.user, int(point if self.count is POINT else self.count), attributes
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One line of a figure: these users, all at once."""
+
+    users: tuple[Users, ...]
+    service: Literal["wsgi", "asgi"]
+    points: tuple[float, ...] = ()  # where they are not the scenario's
+    only_full: bool = False
+    direct: bool = False  # past HAProxy
+    balance: str = ""  # through a HAProxy of its own with this algorithm
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What is expected of the median of a figure, at a point and of a variant, or at all and of all.
+
+    The figures: `rate` (answers with 200 a second), `failed` (the share of the rest, 0 to 1: among requests, or among
+    what streams report), `p50`, `p95`, `p99` (ms), `cpu_us` (CPU time of the stack for a request, us), `share` (of the
+    slowed replica among all requests, 0 to 1), `lost` (events that a stream left out).
+    With `times` the limit is a factor, to be multiplied with the figure of that variant at that point.
+    """
+
+    figure: Figure
+    at_most: float = float("inf")
+    at_least: float = float("-inf")
+    variant: str = ""
+    point: float | None = None
+    times: tuple[str, float] | None = None
+
+    def __str__(self) -> str:
+        where = f" of {self.variant or 'every variant'}" + (f" at {self.point:g}" if self.point is not None else "")
+        limit = f"at most {self.at_most:g}" if self.at_most != float("inf") else f"at least {self.at_least:g}"
+        return f"{self.figure}{where}: {limit}" + (
+            f" times that of {self.times[0]} at {self.times[1]:g}" if self.times else ""
+        )
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A question, and how it is measured."""
+
+    place: int  # in the order of a run and its report
+    question: str
+    axis: str  # what a point is, with its unit
+    points: tuple[float, ...]
+    all_points: tuple[float, ...]  # with --full
+    variants: Mapping[str, Variant]
+    thresholds: tuple[Threshold, ...] = ()
+    seconds: tuple[float, float] = (1.5, 5)  # of measuring, without and with --full
+    series: str = "GET"  # whose times are drawn: the beginning of a request type and name
+    drawn: Literal["sweep", "times", "streams", "timeline", "shares", "price"] = "sweep"
+    needs: Literal["nothing", "stack", "containers"] = "nothing"  # at hand, to be killed, slowed or asked directly
+    faults: Mapping[str, float] = field(default_factory=dict)  # `kill` and `drain`, at so many seconds
+    slowed: bool = False  # one replica of the service has a tenth of its CPU
+    cross_check: tuple[str, float] | None = None  # the variant and the point that wrk measures too

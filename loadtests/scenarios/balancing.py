@@ -1,0 +1,33 @@
+"""One replica has a tenth of its processor: what each balancing algorithm makes of it."""
+
+from clients import Open
+from scenario import POINT, Scenario, Threshold, Users, Variant
+
+
+class Requests(Open):
+    """Requests that compute a little."""
+
+    path = "/wsgi/work?rounds=10000"
+
+
+SCENARIO = Scenario(
+    place=6,
+    question="Who still gets quick answers when one replica of three is slow?",
+    axis="requests a second",
+    points=(120,),
+    all_points=(60, 120),
+    variants={
+        "round robin": Variant((Users(Requests, rate=POINT),), "wsgi", balance="roundrobin"),
+        "leastconn": Variant((Users(Requests, rate=POINT),), "wsgi", balance="leastconn"),
+        "random(2)": Variant((Users(Requests, rate=POINT),), "wsgi", balance="random(2)"),
+    },
+    thresholds=(
+        Threshold("failed", at_most=0, variant="leastconn"),
+        Threshold("share", at_most=0.6, variant="leastconn", point=120, times=("round robin", 120)),
+        Threshold("p95", at_most=0.8, variant="leastconn", point=120, times=("round robin", 120)),
+    ),
+    seconds=(4, 10),
+    drawn="shares",
+    needs="containers",
+    slowed=True,
+)

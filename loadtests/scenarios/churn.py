@@ -1,0 +1,34 @@
+"""Connections opened and closed at a steady rate: each request brings its own."""
+
+from clients import Open
+from scenario import POINT, Scenario, Threshold, Users, Variant
+
+
+class WsgiVisits(Open):
+    """Requests for the WSGI service's /json, each on a connection of its own."""
+
+    path = "/wsgi/json"
+    keep_alive = False
+
+
+class AsgiVisits(Open):
+    """Requests for the ASGI service's /json, each on a connection of its own."""
+
+    path = "/asgi/json"
+    keep_alive = False
+
+
+SCENARIO = Scenario(
+    place=7,
+    question="How long does an answer take, at so many new connections a second?",
+    axis="connections a second",
+    points=(50, 200, 500),
+    all_points=(50, 100, 200, 300, 400, 500),
+    variants={
+        "WSGI": Variant((Users(WsgiVisits, rate=POINT),), "wsgi"),
+        "ASGI": Variant((Users(AsgiVisits, rate=POINT),), "asgi"),
+    },
+    thresholds=(Threshold("failed", at_most=0),),
+    seconds=(2, 8),
+    drawn="times",
+)

@@ -1,0 +1,33 @@
+"""Server-Sent Events held: any number on ASGI; on WSGI, where each holds a thread, as many as it lets in."""
+
+from scenario import POINT, Scenario, Threshold, Users, Variant
+from streams import EventStream
+
+
+class WsgiEvents(EventStream):
+    """Holds an event stream on the WSGI service, which refuses more than its threads can spare."""
+
+    path = "/wsgi/events"
+
+
+class AsgiEvents(EventStream):
+    """Holds an event stream on the ASGI service."""
+
+    path = "/asgi/events"
+
+
+SCENARIO = Scenario(
+    place=9,
+    question="How many event streams are held, and how late do events come?",
+    axis="event streams",
+    points=(100, 500, 2000),
+    all_points=(100, 500, 1000, 2000, 4000),
+    variants={
+        "WSGI": Variant((Users(WsgiEvents, POINT),), "wsgi", points=(6,)),  # three replicas with WSGI_STREAMS=2
+        "ASGI": Variant((Users(AsgiEvents, POINT, interval_ms=2000),), "asgi"),
+    },
+    thresholds=(Threshold("failed", at_most=0),),
+    seconds=(4, 20),
+    series="SSE delivery",
+    drawn="streams",
+)

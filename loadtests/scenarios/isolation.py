@@ -1,0 +1,52 @@
+"""Short requests beside held streams: what the one costs the other."""
+
+from clients import Open
+from scenario import POINT, Scenario, Threshold, Users, Variant
+from streams import EventStream, WebSocket
+
+
+class WsgiShort(Open):
+    """Requests for the WSGI service's /json, 100 a second."""
+
+    path = "/wsgi/json"
+    rate = 100
+
+
+class AsgiShort(Open):
+    """Requests for the ASGI service's /json, 100 a second."""
+
+    path = "/asgi/json"
+    rate = 100
+
+
+class WsgiHeld(EventStream):
+    """An event stream that holds a thread beside them."""
+
+    path = "/wsgi/events"
+
+
+class AsgiHeld(WebSocket):
+    """A WebSocket that is held beside them."""
+
+    path = "/asgi/ws"
+    interval_ms = 5000
+    echo_seconds = 10.0
+
+
+SCENARIO = Scenario(
+    place=8,
+    question="How long does a short request take, beside so many held streams?",
+    axis="streams held",
+    points=(0, 1000),
+    all_points=(0, 1000, 4000),
+    variants={
+        "WSGI, event streams": Variant((Users(WsgiShort), Users(WsgiHeld, POINT)), "wsgi", points=(0, 6)),
+        "ASGI, WebSockets": Variant((Users(AsgiShort), Users(AsgiHeld, POINT)), "asgi"),
+    },
+    thresholds=(
+        Threshold("failed", at_most=0),
+        Threshold("p50", at_most=2, variant="WSGI, event streams", point=6, times=("WSGI, event streams", 0)),
+        Threshold("p50", at_most=2, variant="ASGI, WebSockets", point=1000, times=("ASGI, WebSockets", 0)),
+    ),
+    seconds=(3, 15),
+)

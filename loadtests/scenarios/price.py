@@ -1,0 +1,51 @@
+"""The balancer's price: the same requests straight to the replicas and through HAProxy, at the same rate."""
+
+from clients import Open
+from scenario import POINT, Scenario, Threshold, Users, Variant
+
+
+class WsgiDirect(Open):
+    """Requests straight to the WSGI replicas. Host: their addresses, separated by commas, for instance http://wsgi:8001."""
+
+    path = "/json"
+
+
+class AsgiDirect(Open):
+    """Requests straight to the ASGI replicas. Host: their addresses, separated by commas, for instance http://asgi:8002."""
+
+    path = "/json"
+
+
+class WsgiBalanced(Open):
+    """The same through HAProxy."""
+
+    path = "/wsgi/json"
+
+
+class AsgiBalanced(Open):
+    """The same through HAProxy."""
+
+    path = "/asgi/json"
+
+
+SCENARIO = Scenario(
+    place=5,
+    question="What does the balancer add to a request, in CPU time and in latency?",
+    axis="requests a second to each of three replicas",
+    points=(150,),
+    all_points=(50, 150, 300),
+    variants={
+        "WSGI, direct": Variant((Users(WsgiDirect, 3, rate=POINT),), "wsgi", direct=True),
+        "WSGI, through HAProxy": Variant((Users(WsgiBalanced, 3, rate=POINT),), "wsgi"),
+        "ASGI, direct": Variant((Users(AsgiDirect, 3, rate=POINT),), "asgi", direct=True),
+        "ASGI, through HAProxy": Variant((Users(AsgiBalanced, 3, rate=POINT),), "asgi"),
+    },
+    thresholds=(
+        Threshold("failed", at_most=0),
+        Threshold("p50", at_most=3, variant="ASGI, through HAProxy", point=150, times=("ASGI, direct", 150)),
+        Threshold("cpu_us", at_most=2.5, variant="ASGI, through HAProxy", point=150, times=("ASGI, direct", 150)),
+    ),
+    seconds=(2.5, 8),
+    drawn="price",
+    needs="stack",
+)

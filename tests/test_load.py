@@ -1,0 +1,265 @@
+"""The load tests: what their figures rest on, and that they run, refuse, break off and judge as they should."""
+
+import json
+import math
+import random
+import signal
+import subprocess
+from collections.abc import Callable
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arrivals import poisson
+from gates import Generator, broken
+from histogram import Histogram
+from results import Run
+from stack import ROOT, Stack, run
+
+PYTHON = ROOT / ".venv/load/bin/python"
+GOOD: Generator = {
+    "cpu": 0.3,
+    "lag_p99_ms": 2,
+    "waited": 0.01,
+    "offered": 1000,
+    "started": 1000,
+    "late_p99_ms": 1,
+    "wanted": 100,
+    "open": 100,
+}
+
+
+def load(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run ./scripts/load."""
+    return run("./scripts/load", *map(str, arguments), check=False)
+
+
+def test_histograms_add_up_to_what_one_would_have_counted() -> None:
+    chance = random.Random(1)
+    values = [chance.lognormvariate(2, 2) for _ in range(5000)]
+    parts, whole = [Histogram() for _ in range(3)], Histogram()
+    for number, value in enumerate(values):
+        parts[number % 3].record(value)
+        whole.record(value)
+    merged = Histogram.merged(json.loads(json.dumps(part.pairs())) for part in parts)
+    assert merged == whole
+    assert merged.total() == 5000
+    values.sort()
+    for share in (0.5, 0.95, 0.99, 1.0):
+        assert merged.percentile(share) == pytest.approx(values[math.ceil(share * 5000) - 1], rel=0.005)
+
+
+def test_a_histogram_of_nothing_has_no_percentile() -> None:
+    assert math.isnan(Histogram().percentile(0.5))
+    zero = Histogram()
+    zero.record(0)
+    assert zero.percentile(0.99) == 0
+
+
+def test_arrivals_come_at_the_rate_and_at_random() -> None:
+    times = list(islice(poisson(200, 7, "a"), 20_000))
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    mean = sum(gaps) / len(gaps)
+    spread = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
+    assert times[0] > 7
+    assert mean == pytest.approx(1 / 200, rel=0.03)
+    assert spread == pytest.approx(mean, rel=0.05)  # the mark of an exponential distribution
+    assert times == list(islice(poisson(200, 7, "a"), 20_000))
+    assert times != list(islice(poisson(200, 7, "b"), 20_000))
+    with pytest.raises(ValueError, match="above 0"):
+        next(poisson(0, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("gate", "bad", "says"),
+    [
+        ("cpu", 0.9, "90% of its core"),
+        ("lag_p99_ms", 35, "lagged by 35 ms"),
+        ("waited", 0.2, "waited for its core 20%"),
+        ("started", 990, "dropped 1.0% of the arrivals"),
+        ("late_p99_ms", 40, "40 ms late"),
+        ("open", 98, "98 of 100 connections"),
+    ],
+)
+def test_each_gate_closes_on_a_bad_generator(gate: str, bad: float, says: str) -> None:
+    assert broken(GOOD) == []
+    (reason,) = broken(GOOD | {gate: bad})  # type: ignore[arg-type]
+    assert says in reason
+
+
+def made_up(folder: Path, *, p50: float = 5, failed: int = 0, invalid: int = 0, partial: str = "") -> Path:
+    """Write the results of a run that never was: three repetitions at two points, some of them invalid."""
+    folder.mkdir()
+    thresholds = [{"figure": "failed", "at_most": 0}, {"figure": "p50", "at_most": 10, "variant": "ASGI", "point": 16}]
+    declared = {
+        "doc": "A made-up scenario.",
+        "question": "What is <this>?",
+        "axis": "clients",
+        "series": "GET",
+        "drawn": "sweep",
+        "faults": {},
+        "variants": {"WSGI": {"service": "wsgi", "points": [1, 16]}, "ASGI": {"service": "asgi", "points": [1, 16]}},
+        "thresholds": thresholds,
+    }
+    conditions = {
+        "began": "2026-01-01T00:00:00+00:00",
+        "partial": partial,
+        "repetitions": 3,
+        "commit": "abc",
+        "loaded": "containers",
+        "machine": {"cores": 2},
+        "scenarios": {"made_up": declared},
+    }
+    (folder / "run.json").write_text(json.dumps(conditions))
+    cells: list[dict[str, Any]] = [
+        {
+            "scenario": "made_up",
+            "variant": variant,
+            "point": point,
+            "repetition": repetition,
+            "seconds": 2,
+            "series": {"GET /json": {"times": [[p50, 90], [4 * p50, 10]], "failed": {"503": failed} if failed else {}}},
+            "generator": GOOD | {"offered": 0, "started": 0, "open": 0},
+            "generator_us": 100,
+            "generator_bytes": 0,
+            "cpu": {"haproxy": 0.01, "wsgi": 0.02, "asgi": 0.02},
+            "invalid": ["the generator used 95% of its core"] if repetition < invalid and variant == "ASGI" else [],
+        }
+        for variant in ("WSGI", "ASGI")
+        for point in (1, 16)
+        for repetition in range(3)
+    ]
+    (folder / "cells.jsonl").write_text("".join(json.dumps(cell) + "\n" for cell in cells))
+    return folder
+
+
+def test_a_report_is_drawn_again_from_what_was_kept(tmp_path: Path) -> None:
+    folder = made_up(tmp_path / "run", partial="interrupted")
+    assert load("--report", folder).returncode == 0
+    report = (folder / "report.html").read_text()
+    assert "Partial: interrupted" in report
+    assert "2 of 2 thresholds met" in report
+    assert "What is &lt;this&gt;?" in report
+    assert "<svg" in report
+    assert "src=" not in report
+    assert not [piece for piece in report.split('href="')[1:] if not piece.startswith("#")]
+    figure = (folder / "figures/made_up.svg").read_text()
+    assert "prefers-color-scheme" in figure
+    assert figure in report
+
+
+def test_what_is_invalid_is_told_and_never_drawn(tmp_path: Path) -> None:
+    folder = made_up(tmp_path / "run", invalid=3)
+    assert load("--report", folder).returncode == 0
+    report = (folder / "report.html").read_text()
+    assert "INVALID: ASGI at 16, 3 times: the generator used 95% of its core" in report
+    summary = Run.read(folder).summary("made_up")
+    assert summary["WSGI", 16].median("p50") == 5
+    assert summary["ASGI", 16].median("p50") is None
+    assert [verdict.met for verdict in Run.read(folder).verdicts()] == [True, None]
+
+
+@pytest.mark.parametrize(
+    ("made", "status"),
+    [
+        ({}, 0),
+        ({"p50": 50}, 3),
+        ({"failed": 1}, 3),
+        ({"invalid": 1}, 4),
+        ({"partial": "the stack no longer answers"}, 1),
+    ],
+)
+def test_the_exit_status_says_how_it_went(tmp_path: Path, made: dict[str, Any], status: int) -> None:
+    folder = made_up(tmp_path / "run", **made)
+    code = "import sys, run; from pathlib import Path; sys.exit(run.conclude(run.Run.read(Path(sys.argv[1]))))"
+    done = run(str(PYTHON), "-c", code, str(folder), check=False, env={"PYTHONPATH": str(ROOT / "loadtests")})
+    assert done.returncode == status, done.stdout + done.stderr
+
+
+def test_two_runs_are_compared(tmp_path: Path) -> None:
+    printed = load("--compare", made_up(tmp_path / "a"), made_up(tmp_path / "b", p50=10)).stdout
+    line = next(line for line in printed.splitlines() if "WSGI at 16, p50" in line)
+    assert line.split()[-8:] == ["5", "10", "2.00", *["the", "ranges", "do", "not", "meet"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["nonsense"], 2, "no scenario is called nonsense; there are throughput"),
+        (["--target", "nonsense"], 2, "--target must be a URL"),
+        (["--target", "http://127.0.0.1:1"], 1, "nothing answers at http://127.0.0.1:1"),
+        (["--report", "/nowhere"], 2, "/nowhere has no results of a run"),
+        (["--compare", "/nowhere", "/nowhere"], 2, "/nowhere has no results of a run"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(arguments: list[str], status: int, says: str) -> None:
+    done = load(*arguments)
+    assert done.returncode == status
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_there_is_is_listed() -> None:
+    listed = load("--list").stdout
+    for file in (ROOT / "loadtests/scenarios").glob("*.py"):
+        assert f"\n{file.stem} " in f"\n{listed}"
+
+
+def results_of(done: subprocess.CompletedProcess[str]) -> Path:
+    """Return the folder of the run whose report the last line names."""
+    return Path(done.stdout.splitlines()[-1].removeprefix("load: ")).parent
+
+
+def test_some_scenarios_run(stack: Stack) -> None:
+    """Also: an event is read when it comes, not when a kilobyte of them has."""
+    done = load("--smoke", "throughput", "latency", "events", "websockets")
+    assert done.returncode in (0, 4), done.stdout + done.stderr  # a noisy machine may close a gate
+    found = Run.read(results_of(done))
+    assert found.conditions["partial"] == ""
+    seen = {name: [cell for cell in found.cells if cell["scenario"] == name] for name in found.conditions["scenarios"]}
+    assert set(seen) == {"throughput", "latency", "events", "websockets"}
+    for cell in found.cells:
+        assert not any(series["failed"] for series in cell["series"].values()), cell
+        assert sum(cell["cpu"].values()) > 0
+    for cell in seen["events"]:
+        late = Histogram.merged([cell["series"]["SSE delivery"]["times"]])
+        assert late.percentile(0.5) < 300
+
+
+def interrupted(*arguments: str, after: str, harm: Callable[[subprocess.Popen[str]], object]) -> tuple[int, str, str]:
+    """Run ./scripts/load, do harm when it has printed so, and return its status, its output and its complaints."""
+    process = subprocess.Popen(
+        ["./scripts/load", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if after in line:
+            harm(process)
+    assert process.stderr is not None
+    return process.wait(), printed, process.stderr.read()
+
+
+def test_a_run_that_is_interrupted_keeps_what_it_has(stack: Stack) -> None:
+    status, printed, complaints = interrupted(
+        "computing", after="4 of", harm=lambda process: process.send_signal(signal.SIGINT)
+    )
+    assert status == 1
+    assert "load: interrupted: the results are partial" in complaints
+    assert "Traceback" not in complaints
+    folder = Path(printed.splitlines()[-1].removeprefix("load: ")).parent
+    assert len(Run.read(folder).cells) == 3
+    assert "Partial: interrupted" in (folder / "report.html").read_text()
+
+
+def test_a_run_whose_stack_ends_keeps_what_it_has(stack: Stack) -> None:
+    status, printed, complaints = interrupted("computing", after="4 of", harm=lambda _: stack.down())
+    assert status == 1
+    assert "the results are partial" in complaints
+    assert "Traceback" not in complaints
+    folder = Path(printed.splitlines()[-1].removeprefix("load: ")).parent
+    assert 3 <= len(Run.read(folder).cells) <= 4
+    stack.up()
