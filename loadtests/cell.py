@@ -2,7 +2,7 @@
 
 USAGE: cell.py SPECIFICATION    a JSON object, see `main`; run by run.py
 
-Prints a line of JSON when it is ready to load, when the measuring begins, and last with what was seen.
+Prints a line of JSON when it is ready to load, when the measuring begins and ends, and last with what was seen.
 """
 
 import os
@@ -33,6 +33,7 @@ from streams import Stream
 
 WARM_UP_SECONDS = 0.5
 OPEN_SECONDS = 60.0  # how long connections may take to open
+MEMORY_SECONDS = 1.0  # how long connections are held after the measuring, for the memory of the tiers to be read
 LAST_ANSWERS_SECONDS = 5.0  # how long open-loop requests may still be answered after the measuring
 STREAMS_A_SECOND = 280  # how fast they are opened: HAProxy makes more than 300 wait, see haproxy.cfg
 
@@ -181,7 +182,8 @@ def main() -> None:
     }
     count = recorder.count()
     memory = psutil.Process().memory_info().rss - memory
-
+    say(event="end")
+    gevent.sleep(MEMORY_SECONDS if wanted else 0)
     patience = time.perf_counter() + LAST_ANSWERS_SECONDS
     while recorder.arrived < GAUGES.started and time.perf_counter() < patience:
         gevent.sleep(0.05)

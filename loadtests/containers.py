@@ -14,7 +14,7 @@ import psutil
 from docker.errors import DockerException
 from docker.models.containers import Container
 
-from deployment import SERVICES, SETTINGS, TIERS, Elsewhere, LoadError, Use, cores, run, servers, settled, wait_until
+from deployment import SERVICES, SETTINGS, TIERS, Elsewhere, LoadError, aside, cores, run, servers, settled, wait_until
 
 PORTS = {"wsgi": 8001, "asgi": 8002}
 SLOW_CPUS = 0.1
@@ -33,13 +33,11 @@ class Compose(Elsewhere):
         self.stack_cores, self.generator_core = cores()
         self.balancers: dict[str, Container] = {}
         self.generator: Container | None = None
-        self.stack: list[tuple[str, Container]] = []
         super().__init__("http://haproxy:8080")
 
     def settle(self) -> None:
-        """See Elsewhere. The list of containers is made once for all that is asked while the load runs."""
+        """See Elsewhere."""
         wait_until(lambda: settled(self._statistics("")), "all replicas are up, and idle")
-        self.stack = [(tier, container) for tier in TIERS for container in self.containers(tier)]
 
     def containers(self, service: str) -> list[Container]:
         """Return the service's running containers, the oldest first."""
@@ -96,6 +94,7 @@ class Compose(Elsewhere):
                         self._keep(container, self.stack_cores)
                 after.callback(self._release)
                 after.enter_context(engine_on(self.stack_cores))
+                after.enter_context(aside(self.stack_cores, self.generator_core))
             yield
 
     def _keep(self, container: Container, on: list[int]) -> None:
@@ -131,13 +130,26 @@ class Compose(Elsewhere):
         run("docker", "compose", "restart")
         run("docker", "compose", "up", "--detach", "--no-recreate", "--wait")
 
-    def use(self) -> dict[str, Use]:
-        """See Elsewhere. Memory is all but the files that the kernel could drop."""
-        tiers = {tier: Use(0, 0) for tier in TIERS}
-        for tier, container in self.stack:
-            cpu, memory = used(container)
-            tiers[tier].cpu += cpu
-            tiers[tier].memory += memory
+    def processes(self) -> dict[str, list[psutil.Process]]:
+        """See Elsewhere. None where the engine runs in a virtual machine: its processes are not this system's."""
+        tiers: dict[str, list[psutil.Process]] = {}
+        for tier in TIERS:
+            for container in self.containers(tier):
+                pid = container.attrs["State"]["Pid"]
+                with suppress(psutil.Error, OSError):
+                    if str(container.id) in Path(f"/proc/{pid}/cgroup").read_text():
+                        root = psutil.Process(pid)
+                        tiers.setdefault(tier, []).extend([root, *root.children(recursive=True)])
+        return tiers
+
+    def memory(self) -> dict[str, int]:
+        """See Elsewhere. With what the kernel keeps for their connections, without files that it could drop."""
+        tiers = dict.fromkeys(TIERS, 0)
+        for tier in TIERS:
+            for container in self.containers(tier):
+                seen = container.stats(stream=False, one_shot=True)["memory_stats"]
+                stats = seen.get("stats", {})
+                tiers[tier] += seen.get("usage", 0) - stats.get("total_inactive_file", stats.get("inactive_file", 0))
         return tiers
 
     def served(self, balance: str = "") -> dict[str, int]:
@@ -177,31 +189,6 @@ class Compose(Elsewhere):
 
 def gone() -> Never:
     raise LoadError("the stack no longer runs")
-
-
-def used(container: Container) -> tuple[float, int]:
-    """Return the CPU seconds and the bytes of memory that a container has used.
-
-    From its control group, which answers at once however busy the engine is; through the engine where that runs in a
-    virtual machine of its own.
-    """
-    try:
-        group = Path(f"/proc/{container.attrs['State']['Pid']}/cgroup").read_text().strip().rpartition(":")[2]
-        if str(container.id) not in group:
-            raise OSError(f"{group} is not this container's")
-        folder = Path(f"/sys/fs/cgroup{group}")
-        cpu = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
-        memory = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        current = int((folder / "memory.current").read_text())
-        return int(cpu["usage_usec"]) / 1e6, current - int(memory["inactive_file"])
-    except (OSError, KeyError):
-        try:
-            seen = container.stats(stream=False, one_shot=True)
-        except DockerException as error:
-            raise LoadError(str(error)) from None
-        memory = seen["memory_stats"]
-        cached = memory.get("stats", {}).get("inactive_file", 0)
-        return seen["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9, memory.get("usage", 0) - cached
 
 
 @contextmanager

@@ -14,9 +14,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICES = ("wsgi", "asgi")
@@ -25,14 +26,6 @@ TIERS = ("haproxy", *SERVICES)
 
 class LoadError(Exception):
     """The load tests cannot go on, for a reason to be told in one line."""
-
-
-@dataclass
-class Use:
-    """What a tier has used: CPU seconds since its start, and bytes of memory now."""
-
-    cpu: float
-    memory: int
 
 
 def run(*command: str, **settings: str) -> str:
@@ -98,8 +91,12 @@ class Elsewhere:
     def fresh(self) -> None:
         """Start everything anew, so that memory can be told from what was used before."""
 
-    def use(self) -> dict[str, Use]:
-        """Return what each tier uses."""
+    def processes(self) -> dict[str, list[psutil.Process]]:
+        """Return the processes of each tier, as far as they can be seen from here."""
+        return {}
+
+    def memory(self) -> dict[str, int]:
+        """Return the memory that each tier uses, in bytes."""
         return {}
 
     def served(self, balance: str = "") -> dict[str, int]:
@@ -144,6 +141,19 @@ def settled(statistics: str) -> bool:
         sum(row["pxname"] == service and row["svname"] != "BACKEND" and row["status"] == "UP" for row in rows) >= 3
         for service in SERVICES
     )
+
+
+@contextmanager
+def aside(stack_cores: list[int], generator_core: int | None) -> Iterator[None]:
+    """Keep this process, and what it starts, off the generator's core."""
+    if generator_core is None:
+        yield
+        return
+    os.sched_setaffinity(0, stack_cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, {*stack_cores, generator_core})
 
 
 def wait_until(holds: Any, what: str, seconds: float = 60) -> None:

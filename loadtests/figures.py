@@ -90,6 +90,8 @@ def at_points(axes: Axes, values: list[float], label: str) -> None:
     values = sorted(set(values))
     if values and values[0] > 0 and values[-1] > 8 * values[0]:
         axes.set_xscale("log")
+    elif values and values[-1] > 8:
+        axes.set_xscale("symlog", linthresh=1, linscale=0.5)
     axes.set_xticks(values, [number(value) for value in values])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(label)
@@ -98,6 +100,7 @@ def at_points(axes: Axes, values: list[float], label: str) -> None:
 def milliseconds(axes: Axes) -> None:
     """Make the vertical axis a logarithmic one of times."""
     axes.set_yscale("log")
+    axes.margins(y=0.15)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title("ms")

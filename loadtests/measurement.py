@@ -6,11 +6,13 @@ import re
 import subprocess
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Self
 
-from deployment import Elsewhere, LoadError, Use
+import psutil
+
+from deployment import Elsewhere, LoadError
 from gates import broken
 from results import Cell
 from scenario import Scenario
@@ -27,14 +29,14 @@ class Planned:
 
 
 class Meter:
-    """Reads what the tiers use, ten times a second for as long as it is entered.
+    """Reads the CPU time of each tier's processes, five times a second for as long as it is entered.
 
     What the generator says may come late from a container on a busy machine; its clock tells which readings count.
     """
 
-    def __init__(self, stack: Elsewhere) -> None:
-        self.stack = stack
-        self.readings: list[tuple[float, dict[str, Use]]] = []
+    def __init__(self, processes: dict[str, list[psutil.Process]]) -> None:
+        self.processes = processes
+        self.readings: list[tuple[float, dict[str, float]]] = []
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._read)
 
@@ -48,24 +50,25 @@ class Meter:
 
     def _read(self) -> None:
         while not self._end.is_set():
-            try:
-                self.readings.append((time.time(), self.stack.use()))
-            except LoadError:  # the run has other ways to find out
-                return
-            self._end.wait(0.1)
+            with suppress(psutil.Error):  # a process has ended: the last readings stand
+                self.readings.append((time.time(), {tier: cpu_seconds(many) for tier, many in self.processes.items()}))
+            self._end.wait(0.2)
 
-    def between(self, begin: float, end: float) -> tuple[dict[str, float], dict[str, int]]:
-        """Return the CPU seconds that each tier has used between two times of the clock, and its memory at the end."""
-        last = self.readings[-1][1]
-        cpu = {tier: self._cpu(tier, end) - self._cpu(tier, begin) for tier in last}
-        now = next((used for when, used in self.readings if when >= end), last)
-        return cpu, {tier: now[tier].memory for tier in now}
+    def between(self, begin: float, end: float) -> dict[str, float]:
+        """Return the CPU seconds that each tier has used between two times of the clock."""
+        return {tier: self._at(tier, end) - self._at(tier, begin) for tier in self.processes}
 
-    def _cpu(self, tier: str, when: float) -> float:
+    def _at(self, tier: str, when: float) -> float:
         after = next((index for index, (read, _) in enumerate(self.readings) if read >= when), len(self.readings) - 1)
         (early, before), (late, behind) = self.readings[max(0, after - 1)], self.readings[after]
         share = min(1.0, max(0.0, (when - early) / (late - early))) if late > early else 0.0
-        return before[tier].cpu + share * (behind[tier].cpu - before[tier].cpu)
+        return before[tier] + share * (behind[tier] - before[tier])
+
+
+def cpu_seconds(processes: list[psutil.Process]) -> float:
+    """Return the CPU time that they have used since their start."""
+    times = [process.cpu_times() for process in processes]
+    return float(sum(time.user + time.system for time in times))
 
 
 class Measurement:
@@ -101,7 +104,7 @@ class Measurement:
                 "seed": seed,
                 "core": self.stack.generator_core,
             }
-            meter = after.enter_context(Meter(self.stack))
+            meter = after.enter_context(Meter(self.stack.processes()))
             process = self.stack.generate(["python", "cell.py", json.dumps(spec)])
             after.callback(process.kill)
             limit = threading.Timer(self.lasts + 120, process.kill)
@@ -123,12 +126,11 @@ class Measurement:
                 served = self.stack.served(self.variant.balance) if self.scenario.slowed else {}
             elif said["event"] == "begin":
                 faults.start()
+            elif said["event"] == "end" and baseline:
+                self.cell["memory"] = {tier: now - baseline[tier] for tier, now in self.stack.memory().items()}
             elif said["event"] == "seen":
                 self.cell |= {key: value for key, value in said.items() if key != "event"}
-                cpu, memory = meter.between(said["began"], said["began"] + said["seconds"])
-                self.cell["cpu"] = cpu
-                if baseline:
-                    self.cell["memory"] = {tier: memory[tier] - baseline[tier] for tier in memory}
+                self.cell["cpu"] = meter.between(said["began"], said["began"] + said["seconds"])
                 if self.scenario.slowed:
                     got = self.stack.served(self.variant.balance)
                     self.cell["served"] = {address: many - served.get(address, 0) for address, many in got.items()}
@@ -150,7 +152,7 @@ class Measurement:
         core = self.stack.generator_core
         command = [] if core is None else ["taskset", "-c", str(core)]
         path = self.variant.users[0].user.path  # type: ignore[attr-defined]
-        command += ["wrk", "-t1", f"-c{self.planned.point:g}", f"-d{self.lasts:g}s", "--latency", host + path]
+        command += ["wrk", "-t1", f"-c{self.planned.point:g}", f"-d{max(2, self.lasts):.0f}s", host + path]
         try:
             said, _ = self.stack.generate(command).communicate(timeout=self.lasts + 30)
             (rate,) = re.findall(r"Requests/sec:\s+([\d.]+)", said)

@@ -3,12 +3,12 @@
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
-from deployment import ROOT, SETTINGS, TIERS, Elsewhere, Use, cores, run, servers, settled, wait_until
+from deployment import ROOT, SETTINGS, TIERS, Elsewhere, aside, cores, run, servers, settled, wait_until
 
 
 class Local(Elsewhere):
@@ -39,7 +39,8 @@ class Local(Elsewhere):
         before = self.supervisor.cpu_affinity()
         try:
             self._keep(self.stack_cores)
-            yield
+            with aside(self.stack_cores, self.generator_core):
+                yield
         finally:
             self._keep(before)
 
@@ -74,25 +75,17 @@ class Local(Elsewhere):
             connection.sendall(f"{command}\n".encode())
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
-    def _processes(self) -> Iterator[tuple[str, psutil.Process]]:
+    def processes(self) -> dict[str, list[psutil.Process]]:
+        """See Elsewhere."""
+        tiers: dict[str, list[psutil.Process]] = {tier: [] for tier in TIERS}
         for process in self.supervisor.children(recursive=True):
-            try:
-                name = process.environ().get("SUPERVISOR_PROCESS_NAME", "")
-            except psutil.Error:
-                continue
-            yield name.partition("-")[0], process
-
-    def use(self) -> dict[str, Use]:
-        """See Elsewhere. Memory is what no other process shares."""
-        tiers = {tier: Use(0, 0) for tier in TIERS}
-        for tier, process in self._processes():
-            try:
-                times, memory = process.cpu_times(), process.memory_full_info()
-            except psutil.Error:
-                continue
-            tiers[tier].cpu += times.user + times.system
-            tiers[tier].memory += memory.uss
+            with suppress(psutil.Error):  # it has ended
+                tiers[process.environ().get("SUPERVISOR_PROCESS_NAME", "").partition("-")[0]].append(process)
         return tiers
+
+    def memory(self) -> dict[str, int]:
+        """See Elsewhere. What no other process shares."""
+        return {tier: sum(one.memory_full_info().uss for one in many) for tier, many in self.processes().items()}
 
     def served(self, balance: str = "") -> dict[str, int]:
         """See Elsewhere."""

@@ -157,8 +157,7 @@ def invalid_lines(summary: Summary) -> Iterator[str]:
     """Yield a line for each variant and point that has invalid measurements."""
     for (variant, point), found in summary.items():
         if found.invalid:
-            reasons = "; ".join(sorted(set(found.invalid)))
-            what = f"{variant} at {number(point)}, {len(found.invalid)} times: {reasons}"
+            what = f"{variant} at {number(point)}, {len(found.invalid)} times, for instance: {max(found.invalid)}"
             yield f"<p class=bad>INVALID: {escape(what)}</p>"
 
 

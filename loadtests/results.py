@@ -55,7 +55,7 @@ def figures(cell: Cell, series: str) -> dict[str, float]:
     if requests := count(cell, "GET"):
         for tier, used in cell.get("cpu", {}).items():
             found[f"{tier}_us"] = used / requests * 1e6
-        if "cpu" in cell:
+        if cell.get("cpu"):
             found["cpu_us"] = sum(cell["cpu"].values()) / requests * 1e6
         found["generator_us"] = cell["generator_us"]
     if held := cell["generator"]["open"]:
@@ -99,7 +99,9 @@ class Run:
         """Read what is in the folder; raise ValueError where that is not a run's."""
         try:
             conditions = json.loads((folder / "run.json").read_text())
-            cells = [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]
+            # A line that a full disk, or a kill, has cut short has no end.
+            lines = (folder / "cells.jsonl").read_text().splitlines(keepends=True)
+            cells = [json.loads(line) for line in lines if line.endswith("\n")]
             scenarios = conditions["scenarios"]
             for cell in cells:
                 scenarios[cell["scenario"]]["variants"][cell["variant"]]
@@ -108,13 +110,18 @@ class Run:
         return cls(folder, conditions, cells)
 
     def save_conditions(self) -> None:
-        """Write run.json."""
-        (self.folder / "run.json").write_text(json.dumps(self.conditions, indent=1))
+        """Write run.json; where that fails, what it was stays."""
+        draft = self.folder / "run.json.new"
+        draft.write_text(json.dumps(self.conditions, indent=1))
+        draft.replace(self.folder / "run.json")
 
     def add(self, cell: Cell) -> None:
         """Keep one more measurement, on disk before anything else."""
-        with (self.folder / "cells.jsonl").open("a") as file:
-            file.write(json.dumps(cell) + "\n")
+        try:
+            with (self.folder / "cells.jsonl").open("a") as file:
+                file.write(json.dumps(cell) + "\n")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.folder)) from None
         self.cells.append(cell)
 
     def summary(self, scenario: str) -> dict[tuple[str, float], Figures]:

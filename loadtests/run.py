@@ -75,7 +75,8 @@ def points(scenario: Scenario, size: str) -> dict[str, tuple[float, ...]]:
 def seconds(scenario: Scenario, size: str) -> float:
     """Return how long each measurement lasts."""
     if size == "smoke":
-        return max([1.0, *(second + 3 for second in scenario.faults.values())])
+        shortest = 3.0 if scenario.drawn == "streams" else 1.0  # with an event in it
+        return max([shortest, *(second + 3 for second in scenario.faults.values())])
     return scenario.seconds[size == "full"]
 
 
@@ -204,23 +205,25 @@ class Session:
             if scenario.drawn == "streams" and self.size != "smoke":
                 stack.fresh()
                 stack.settle()
-                baseline = {tier: used.memory for tier, used in stack.use().items()}
+                baseline = stack.memory()
             for cell in planned:
                 tool = "" if cell.tool == "locust" else f", by {cell.tool}"
                 progress.step(f"{name}: {cell.variant}, {cell.point:g} {scenario.axis}{tool}")
                 measurement = Measurement(stack, name, scenario, cell, seconds(scenario, self.size))
+                most = cell.point == max(other.point for other in planned)
                 try:
-                    most = cell.point == max(other.point for other in planned)
-                    results.add(measurement.make(baseline if most else {}, f"{self.seed}-{name}-{cell.repetition}"))
+                    seen = measurement.make(baseline if most else {}, f"{self.seed}-{name}-{cell.repetition}")
                 except LoadError as error:
                     if cell.tool == "locust":
                         raise
-                    print(f"load: {error}")
+                    seen = {"invalid": [str(error)]}
+                else:
+                    results.add(seen)
                 if not stack.answers():
                     raise LoadError("the stack no longer answers")
-                if scenario.faults or results.cells[-1].get("generator", {}).get("wanted"):
+                if scenario.faults or seen.get("generator", {}).get("wanted"):
                     stack.settle()
-                for reason in results.cells[-1]["invalid"] if results.cells else ():
+                for reason in seen["invalid"]:
                     print(f"load:      invalid: {reason}")
                 progress.stepped()
 
@@ -317,6 +320,9 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit("load: interrupted")
-    except (LoadError, OSError) as error:
+    except LoadError as error:
         print(f"load: {error}", file=sys.stderr)
+        sys.exit(FAILED)
+    except OSError as error:
+        print(f"load: {error.strerror}: {error.filename}", file=sys.stderr)
         sys.exit(FAILED)

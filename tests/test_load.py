@@ -154,28 +154,28 @@ def test_what_is_invalid_is_told_and_never_drawn(tmp_path: Path) -> None:
     folder = made_up(tmp_path / "run", invalid=3)
     assert load("--report", folder).returncode == 0
     report = (folder / "report.html").read_text()
-    assert "INVALID: ASGI at 16, 3 times: the generator used 95% of its core" in report
+    assert "INVALID: ASGI at 16, 3 times, for instance: the generator used 95% of its core" in report
     summary = Run.read(folder).summary("made_up")
     assert summary["WSGI", 16].median("p50") == 5
     assert summary["ASGI", 16].median("p50") is None
     assert [verdict.met for verdict in Run.read(folder).verdicts()] == [True, None]
 
 
-@pytest.mark.parametrize(
-    ("made", "status"),
-    [
-        ({}, 0),
-        ({"p50": 50}, 3),
-        ({"failed": 1}, 3),
-        ({"invalid": 1}, 4),
-        ({"partial": "the stack no longer answers"}, 1),
-    ],
-)
-def test_the_exit_status_says_how_it_went(tmp_path: Path, made: dict[str, Any], status: int) -> None:
-    folder = made_up(tmp_path / "run", **made)
-    code = "import sys, run; from pathlib import Path; sys.exit(run.conclude(run.Run.read(Path(sys.argv[1]))))"
-    done = run(str(PYTHON), "-c", code, str(folder), check=False, env={"PYTHONPATH": str(ROOT / "loadtests")})
-    assert done.returncode == status, done.stdout + done.stderr
+def test_the_exit_status_says_how_it_went(tmp_path: Path) -> None:
+    expected = {
+        made_up(tmp_path / "met"): 0,
+        made_up(tmp_path / "missed", p50=50): 3,
+        made_up(tmp_path / "failed", failed=1): 3,
+        made_up(tmp_path / "invalid", invalid=1): 4,
+        made_up(tmp_path / "partial", partial="the stack no longer answers"): 1,
+    }
+    code = (
+        "import sys, run, pathlib as p; sys.exit(repr([run.conclude(run.Run.read(p.Path(a))) for a in sys.argv[1:]]))"
+    )
+    done = run(
+        *(str(PYTHON), "-c", code, *map(str, expected)), check=False, env={"PYTHONPATH": str(ROOT / "loadtests")}
+    )
+    assert json.loads(done.stderr.splitlines()[-1]) == list(expected.values())
 
 
 def test_two_runs_are_compared(tmp_path: Path) -> None:
@@ -214,12 +214,12 @@ def results_of(done: subprocess.CompletedProcess[str]) -> Path:
 
 def test_some_scenarios_run(stack: Stack) -> None:
     """Also: an event is read when it comes, not when a kilobyte of them has."""
-    done = load("--smoke", "throughput", "latency", "events", "websockets")
+    done = load("--smoke", "latency", "events", "websockets")
     assert done.returncode in (0, 4), done.stdout + done.stderr  # a noisy machine may close a gate
     found = Run.read(results_of(done))
     assert found.conditions["partial"] == ""
     seen = {name: [cell for cell in found.cells if cell["scenario"] == name] for name in found.conditions["scenarios"]}
-    assert set(seen) == {"throughput", "latency", "events", "websockets"}
+    assert set(seen) == {"latency", "events", "websockets"}
     for cell in found.cells:
         assert not any(series["failed"] for series in cell["series"].values()), cell
         assert sum(cell["cpu"].values()) > 0
@@ -243,6 +243,7 @@ def interrupted(*arguments: str, after: str, harm: Callable[[subprocess.Popen[st
     return process.wait(), printed, process.stderr.read()
 
 
+@pytest.mark.full
 def test_a_run_that_is_interrupted_keeps_what_it_has(stack: Stack) -> None:
     status, printed, complaints = interrupted(
         "computing", after="4 of", harm=lambda process: process.send_signal(signal.SIGINT)
@@ -255,6 +256,7 @@ def test_a_run_that_is_interrupted_keeps_what_it_has(stack: Stack) -> None:
     assert "Partial: interrupted" in (folder / "report.html").read_text()
 
 
+@pytest.mark.full
 def test_a_run_whose_stack_ends_keeps_what_it_has(stack: Stack) -> None:
     status, printed, complaints = interrupted("computing", after="4 of", harm=lambda _: stack.down())
     assert status == 1

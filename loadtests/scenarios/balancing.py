@@ -1,4 +1,8 @@
-"""One replica has a tenth of its processor: what each balancing algorithm makes of it."""
+"""One replica has a tenth of its processor: what each balancing algorithm makes of it.
+
+None sends a replica more than WSGI_MAXCONN requests at once, so that even round robin gives the slow one little; how
+long those wait that it does get is the difference.
+"""
 
 from clients import Open
 from scenario import POINT, Scenario, Threshold, Users, Variant
@@ -23,7 +27,6 @@ SCENARIO = Scenario(
     },
     thresholds=(
         Threshold("failed", at_most=0, variant="leastconn"),
-        Threshold("share", at_most=0.6, variant="leastconn", point=120, times=("round robin", 120)),
         Threshold("p95", at_most=0.8, variant="leastconn", point=120, times=("round robin", 120)),
     ),
     seconds=(4, 10),
