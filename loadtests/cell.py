@@ -29,13 +29,12 @@ from gates import OPEN
 from gauges import GAUGES
 from histogram import Histogram
 from scenario import Scenario
-from streams import Stream
+from streams import OPENED_A_SECOND, Stream
 
 WARM_UP_SECONDS = 0.5
 OPEN_SECONDS = 60.0  # how long connections may take to open
 MEMORY_SECONDS = 1.0  # how long connections are held after the measuring, for the memory of the tiers to be read
 LAST_ANSWERS_SECONDS = 5.0  # how long open-loop requests may still be answered after the measuring
-STREAMS_A_SECOND = 280  # how fast they are opened: HAProxy makes more than 300 wait, see haproxy.cfg
 
 
 class Recorder:
@@ -47,7 +46,7 @@ class Recorder:
         self.times: defaultdict[str, Histogram] = defaultdict(Histogram)
         self.failures: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.steps: defaultdict[int, defaultdict[str, Histogram]] = defaultdict(lambda: defaultdict(Histogram))
-        self.failed_steps: Counter[int] = Counter()
+        self.failed_steps: defaultdict[str, Counter[int]] = defaultdict(Counter)
         self.arrived = 0  # of those that were due while the measuring lasted, how many have been answered, or failed
 
     def __call__(
@@ -71,7 +70,7 @@ class Recorder:
             self.steps[step][request_type].record(response_time)
         else:
             self.failures[series][f"{type(exception).__name__} {exception}"[:100]] += 1
-            self.failed_steps[step] += 1
+            self.failed_steps["requests" if request_type == "GET" else "streams"][step] += 1
 
     def count(self) -> int:
         """Return how many answers, good and bad, were recorded."""
@@ -131,7 +130,7 @@ def prepare(spec: dict[str, Any]) -> Iterator[tuple[type, int]]:
         user, count, attributes = users.at(spec["point"])
         attributes |= {"host": spec["host"], "seed": f"{spec['seed']}-{number}", "fixed_count": count}
         if issubclass(user, Stream):
-            attributes["ramp_seconds"] = max(1.0, count / STREAMS_A_SECOND)
+            attributes["ramp_seconds"] = max(1.0, count / OPENED_A_SECOND)
         if count:
             yield type(user.__name__, (user,), attributes), count
 
@@ -191,7 +190,8 @@ def main() -> None:
     timeline = {
         "seconds": [step * spec["step"] for step in steps],
         "open": [*opened, *[GAUGES.open] * len(steps)][: len(steps)],
-        "failed": [recorder.failed_steps[step] for step in steps],
+        "failed": [recorder.failed_steps["requests"][step] for step in steps],
+        "ended": [recorder.failed_steps["streams"][step] for step in steps],
         "answered": [recorder.steps[step]["GET"].total() for step in steps],
         "p99": [
             recorder.steps[step]["GET"].percentile(0.99) if recorder.steps[step]["GET"] else None for step in steps

@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +18,7 @@ from deployment import SERVICES, SETTINGS, TIERS, Elsewhere, LoadError, aside, c
 
 PORTS = {"wsgi": 8001, "asgi": 8002}
 SLOW_CPUS = 0.1
+DEAD_SECONDS = 3.0  # a container that was killed by hand is not restarted by itself
 ENGINE = ("dockerd", "containerd", "containerd-shim-runc-v2", "docker-proxy")
 
 
@@ -160,7 +161,8 @@ class Compose(Elsewhere):
         """See Elsewhere."""
         victim = self.containers(service)[0]
         victim.kill()
-        threading.Timer(3, victim.start).start()
+        time.sleep(DEAD_SECONDS)
+        victim.start()
 
     def drain(self, service: str) -> None:
         """See Elsewhere."""

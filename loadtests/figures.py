@@ -203,11 +203,10 @@ def streams(declared: dict[str, Any], summary: Summary) -> Figure:
         "HAProxy": ("haproxy_kib", HAPROXY),
         "generator": ("generator_kib", FAINT),
     }
-    for position, (name, colour) in enumerate(bars.values()):
+    for label, (name, colour) in bars.items():
         if (median := found.median(name)) is not None:
-            memory.bar(position, median, color=colour, width=0.6)
-            memory.annotate(number(median), (position, median), ha="center", va="bottom")
-            memory.set_xticks(range(position + 1), list(bars)[: position + 1])
+            memory.bar(label, median, color=colour, width=0.6)
+            memory.annotate(number(median), (label, median), ha="center", va="bottom")
     memory.grid(visible=False, axis="x")
     memory.set_title(f"KiB a connection, of {number(most[largest])}")
     for cell in found.cells:
@@ -216,7 +215,8 @@ def streams(declared: dict[str, Any], summary: Summary) -> Figure:
     opened.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     opened.set_title("open, each repetition")
     opened.set_xlabel("seconds")
-    figure.legend(*times.get_legend_handles_labels(), loc="outside upper left", ncols=4)
+    if len(style) > 1:
+        figure.legend(*times.get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return figure
 
 
@@ -230,17 +230,15 @@ def timeline(declared: dict[str, Any], summary: Summary) -> Figure:
             seen = cell["timeline"]
             step = seen["seconds"][1] - seen["seconds"][0]
             answers.plot(seen["seconds"], [many / step for many in seen["answered"]], color=colour, linewidth=1)
-            failed = [
-                (second, many / step) for second, many in zip(seen["seconds"], seen["failed"], strict=True) if many
-            ]
-            answers.plot(*zip(*failed, strict=True), "x", color=BAD) if failed else None
+            crosses(answers, seen["seconds"], [many / step for many in seen["failed"]])
+            crosses(opened, seen["seconds"], seen["ended"])
             times.plot(seen["seconds"], seen["p99"], color=colour, linewidth=1)
             opened.plot(seen["seconds"], seen["open"], color=colour, linewidth=1)
         milliseconds(times)
         answers.set_title(f"{variant}: answers a second (x: failures)")
         answers.set_ylim(bottom=0)
         times.set_title(f"{variant}: p99 of each quarter second, ms")
-        opened.set_title(f"{variant}: streams open")
+        opened.set_title(f"{variant}: streams open (x: so many ended)")
         opened.set_ylim(bottom=0)
         opened.set_xlabel("seconds")
         for axes in grid[:, column]:
@@ -249,6 +247,12 @@ def timeline(declared: dict[str, Any], summary: Summary) -> Figure:
                 if axes is answers:
                     axes.annotate(f" {fault}", (second, 0), xytext=(0, 3), textcoords="offset points", fontsize=9)
     return figure
+
+
+def crosses(axes: Axes, seconds: list[float], counts: list[float]) -> None:
+    """Mark where something failed, and how much."""
+    if failed := [(second, many) for second, many in zip(seconds, counts, strict=True) if many]:
+        axes.plot(*zip(*failed, strict=True), "x", color=BAD)
 
 
 def dots(axes: Axes, declared: dict[str, Any], summary: Summary, point: float) -> None:

@@ -6,11 +6,13 @@ import re
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Self
 
 import psutil
+from docker.errors import DockerException
 
 from deployment import Elsewhere, LoadError
 from gates import broken
@@ -25,6 +27,8 @@ class Planned:
     variant: str
     point: float
     repetition: int
+    seconds: float  # of measuring
+    opening: float = 0.0  # seconds that its streams take to open
     tool: str = "locust"
 
 
@@ -71,11 +75,49 @@ def cpu_seconds(processes: list[psutil.Process]) -> float:
     return float(sum(time.user + time.system for time in times))
 
 
+class Harm:
+    """Does the scenario's faults, once begun, each at its time; where it is left early, no further ones."""
+
+    def __init__(self, stack: Elsewhere, service: str, faults: Mapping[str, float]) -> None:
+        self.stack, self.service, self.faults = stack, service, faults
+        self.failed: Exception | None = None
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._do)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self.wait()
+
+    def begin(self) -> None:
+        """Start the clock of the faults."""
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return when what was killed or stopped has been started again; raise LoadError where that failed."""
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self.failed is not None:
+            raise LoadError(f"a fault could not be done: {self.failed}")
+
+    def _do(self) -> None:
+        began = time.monotonic()
+        for fault, after in self.faults.items():
+            if self._end.wait(began + after - time.monotonic()):
+                return
+            try:
+                getattr(self.stack, fault)(self.service)
+            except (LoadError, DockerException) as error:
+                self.failed = error
+
+
 class Measurement:
     """One cell: a generator's process, and what the stack did meanwhile."""
 
-    def __init__(self, stack: Elsewhere, name: str, scenario: Scenario, planned: Planned, lasts: float) -> None:
-        self.stack, self.name, self.scenario, self.planned, self.lasts = stack, name, scenario, planned, lasts
+    def __init__(self, stack: Elsewhere, name: str, scenario: Scenario, planned: Planned) -> None:
+        self.stack, self.name, self.scenario, self.planned = stack, name, scenario, planned
         self.variant = scenario.variants[planned.variant]
         self.cell: Cell = {
             "scenario": name,
@@ -99,7 +141,7 @@ class Measurement:
                 "variant": self.planned.variant,
                 "point": self.planned.point,
                 "host": host,
-                "seconds": self.lasts,
+                "seconds": self.planned.seconds,
                 "step": 0.25 if self.scenario.drawn == "timeline" else 1.0,
                 "seed": seed,
                 "core": self.stack.generator_core,
@@ -107,15 +149,15 @@ class Measurement:
             meter = after.enter_context(Meter(self.stack.processes()))
             process = self.stack.generate(["python", "cell.py", json.dumps(spec)])
             after.callback(process.kill)
-            limit = threading.Timer(self.lasts + 120, process.kill)
+            limit = threading.Timer(self.planned.seconds + 120, process.kill)
             limit.start()
             after.callback(limit.cancel)
-            self._follow(process, meter, baseline)
+            harm = after.enter_context(Harm(self.stack, self.variant.service, self.scenario.faults))
+            self._follow(process, meter, harm, baseline)
         self.cell["invalid"] = broken(self.cell["generator"])
         return self.cell
 
-    def _follow(self, process: "subprocess.Popen[str]", meter: Meter, baseline: dict[str, int]) -> None:
-        faults = threading.Thread(target=self._do_harm)
+    def _follow(self, process: "subprocess.Popen[str]", meter: Meter, harm: Harm, baseline: dict[str, int]) -> None:
         complaint = ""
         for line in process.stdout or ():
             if not line.startswith("{"):  # what Python or Locust have to say
@@ -125,7 +167,7 @@ class Measurement:
             if said["event"] == "ready":
                 served = self.stack.served(self.variant.balance) if self.scenario.slowed else {}
             elif said["event"] == "begin":
-                faults.start()
+                harm.begin()
             elif said["event"] == "end" and baseline:
                 self.cell["memory"] = {tier: now - baseline[tier] for tier, now in self.stack.memory().items()}
             elif said["event"] == "seen":
@@ -134,27 +176,20 @@ class Measurement:
                 if self.scenario.slowed:
                     got = self.stack.served(self.variant.balance)
                     self.cell["served"] = {address: many - served.get(address, 0) for address, many in got.items()}
-        if faults.ident is not None:
-            faults.join()
+        harm.wait()
         process.wait()
         if "series" not in self.cell:
             raise LoadError(f"the generator ended with status {process.returncode}: {complaint}")
         if self.scenario.faults:  # a replica that was killed has used CPU time that nobody can ask it for any more
             del self.cell["cpu"]
 
-    def _do_harm(self) -> None:
-        began = time.monotonic()
-        for fault, after in self.scenario.faults.items():
-            time.sleep(max(0, began + after - time.monotonic()))
-            getattr(self.stack, fault)(self.variant.service)
-
     def _wrk(self, host: str) -> Cell:
         core = self.stack.generator_core
         command = [] if core is None else ["taskset", "-c", str(core)]
         path = self.variant.users[0].user.path  # type: ignore[attr-defined]
-        command += ["wrk", "-t1", f"-c{self.planned.point:g}", f"-d{max(2, self.lasts):.0f}s", host + path]
+        command += ["wrk", "-t1", f"-c{self.planned.point:g}", f"-d{max(2, self.planned.seconds):.0f}s", host + path]
         try:
-            said, _ = self.stack.generate(command).communicate(timeout=self.lasts + 30)
+            said, _ = self.stack.generate(command).communicate(timeout=self.planned.seconds + 30)
             (rate,) = re.findall(r"Requests/sec:\s+([\d.]+)", said)
         except (OSError, ValueError):
             raise LoadError("the cross-check needs wrk (apt-get install wrk)") from None

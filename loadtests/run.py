@@ -1,7 +1,7 @@
 """Runs the load tests: cell by cell, in an order of chance, and ends with a report.
 
-USAGE: load [NAME...]             measure the scenarios that are named, or all (about ten minutes)
-       load --full [NAME...]      all points, five repetitions, longer ones (about an hour)
+USAGE: load [NAME...]             measure the scenarios that are named, or all (about a quarter of an hour)
+       load --full [NAME...]      all points, five repetitions, longer ones (an hour and a half)
        load --smoke [NAME...]     the first point once, a second long: does it run?
        load --target URL [NAME..] somebody else's deployment of the same routes; without those that need to be at hand
        load --list                what there is, and how long it takes
@@ -44,12 +44,13 @@ from deployment import ROOT, Elsewhere, LoadError, run
 from measurement import Measurement, Planned
 from processes import Local
 from results import Run, declare
-from scenario import Scenario
+from scenario import Scenario, Variant
+from streams import OPENED_A_SECOND, Stream
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 REPETITIONS = {"quick": 3, "full": 5, "smoke": 1}
-OVERHEAD_SECONDS = 3.0  # of a cell: a process starts, connections open, samples are taken
+OVERHEAD_SECONDS = 2.2  # of a cell: a process starts, connections open, samples are taken
 MET, FAILED, MISSED, INVALID = 0, 1, 3, 4
 
 
@@ -83,19 +84,30 @@ def seconds(scenario: Scenario, size: str) -> float:
 def plan(scenario: Scenario, size: str, chance: random.Random) -> list[Planned]:
     """Return the measurements of a scenario: every repetition has all, each in an order of chance."""
     planned: list[Planned] = []
+    lasts = seconds(scenario, size)
     for repetition in range(REPETITIONS[size]):
-        cells = [Planned(name, point, repetition) for name, at in points(scenario, size).items() for point in at]
+        cells = [
+            Planned(name, point, repetition, lasts, opening(scenario.variants[name], point))
+            for name, at in points(scenario, size).items()
+            for point in at
+        ]
         if scenario.cross_check and size != "smoke":
-            cells.append(Planned(*scenario.cross_check, repetition, "wrk"))
+            cells.append(Planned(*scenario.cross_check, repetition, lasts, tool="wrk"))
         planned += chance.sample(cells, len(cells))
     return planned
+
+
+def opening(variant: Variant, point: float) -> float:
+    """Return the seconds that a variant's streams take to open."""
+    users = [users.at(point) for users in variant.users]
+    return sum(count for user, count, _ in users if issubclass(user, Stream)) / OPENED_A_SECOND
 
 
 class Progress:
     """Tells how far the run is, and how long it still takes."""
 
-    def __init__(self, cells: list[float]) -> None:
-        self.left, self.count, self.done = cells, len(cells), 0
+    def __init__(self, planned: list[Planned]) -> None:
+        self.left, self.count, self.done = [cell.seconds + cell.opening for cell in planned], len(planned), 0
         self.overhead, self.began = OVERHEAD_SECONDS, time.monotonic()
 
     def step(self, what: str) -> None:
@@ -198,7 +210,7 @@ class Session:
     def _measure(self, stack: Elsewhere, results: Run) -> None:
         chance = random.Random(self.seed)
         plans = {name: plan(scenario, self.size, chance) for name, (scenario, _) in self.scenarios.items()}
-        progress = Progress([seconds(self.scenarios[name][0], self.size) for name in plans for _ in plans[name]])
+        progress = Progress([cell for planned in plans.values() for cell in planned])
         for name, planned in plans.items():
             scenario, _ = self.scenarios[name]
             baseline: dict[str, int] = {}
@@ -209,7 +221,7 @@ class Session:
             for cell in planned:
                 tool = "" if cell.tool == "locust" else f", by {cell.tool}"
                 progress.step(f"{name}: {cell.variant}, {cell.point:g} {scenario.axis}{tool}")
-                measurement = Measurement(stack, name, scenario, cell, seconds(scenario, self.size))
+                measurement = Measurement(stack, name, scenario, cell)
                 most = cell.point == max(other.point for other in planned)
                 try:
                     seen = measurement.make(baseline if most else {}, f"{self.seed}-{name}-{cell.repetition}")
@@ -276,7 +288,8 @@ def listing() -> Iterator[str]:
         lengths = []
         for size in ("quick", "full"):
             cells = plan(scenario, size, random.Random(0))
-            lengths.append(f"{len(cells) * (seconds(scenario, size) + OVERHEAD_SECONDS) / 60:4.1f} min")
+            length = sum(cell.seconds + cell.opening + OVERHEAD_SECONDS for cell in cells)
+            lengths.append(f"{length / 60:4.1f} min")
         yield f"{name:12} {lengths[0]}, --full {lengths[1]}   {doc}"
 
 

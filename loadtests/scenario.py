@@ -73,7 +73,7 @@ class Scenario:
     all_points: tuple[float, ...]  # with --full
     variants: Mapping[str, Variant]
     thresholds: tuple[Threshold, ...] = ()
-    seconds: tuple[float, float] = (1.5, 5)  # of measuring, without and with --full
+    seconds: tuple[float, float] = (1.5, 4)  # of measuring, without and with --full
     series: str = "GET"  # whose times are drawn: the beginning of a request type and name
     drawn: Literal["sweep", "times", "streams", "timeline", "shares", "price"] = "sweep"
     needs: Literal["nothing", "stack", "containers"] = "nothing"  # at hand, to be killed, slowed or asked directly

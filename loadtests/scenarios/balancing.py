@@ -29,7 +29,7 @@ SCENARIO = Scenario(
         Threshold("failed", at_most=0, variant="leastconn"),
         Threshold("p95", at_most=0.8, variant="leastconn", point=120, times=("round robin", 120)),
     ),
-    seconds=(4, 10),
+    seconds=(4, 8),
     drawn="shares",
     needs="containers",
     slowed=True,

@@ -27,7 +27,7 @@ SCENARIO = Scenario(
         "ASGI": Variant((Users(AsgiEvents, POINT, interval_ms=2000),), "asgi"),
     },
     thresholds=(Threshold("failed", at_most=0),),
-    seconds=(4, 20),
+    seconds=(4, 10),
     series="SSE delivery",
     drawn="streams",
 )

@@ -48,5 +48,5 @@ SCENARIO = Scenario(
         Threshold("p50", at_most=2, variant="WSGI, event streams", point=6, times=("WSGI, event streams", 0)),
         Threshold("p50", at_most=2, variant="ASGI, WebSockets", point=1000, times=("ASGI, WebSockets", 0)),
     ),
-    seconds=(3, 15),
+    seconds=(3, 10),
 )

@@ -45,7 +45,7 @@ SCENARIO = Scenario(
         Threshold("p50", at_most=3, variant="ASGI, through HAProxy", point=150, times=("ASGI, direct", 150)),
         Threshold("cpu_us", at_most=2.5, variant="ASGI, through HAProxy", point=150, times=("ASGI, direct", 150)),
     ),
-    seconds=(2.5, 8),
+    seconds=(2.5, 5),
     drawn="price",
     needs="stack",
 )

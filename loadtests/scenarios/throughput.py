@@ -33,7 +33,7 @@ SCENARIO = Scenario(
     question="How many requests a second are answered, as more clients ask at once?",
     axis="clients",
     points=(1, 16, 256),
-    all_points=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    all_points=(1, 4, 16, 64, 256),
     variants={
         "WSGI /json": Variant((Users(WsgiJson, POINT),), "wsgi"),
         "ASGI /json": Variant((Users(AsgiJson, POINT),), "asgi"),
