@@ -168,7 +168,7 @@ def main() -> None:
     began = time.time()
     recorder.begin = GAUGES.begin = time.perf_counter()
     recorder.end = GAUGES.end = recorder.begin + spec["seconds"]
-    say(event="begin", open=held)
+    say(event="begin")
     while time.perf_counter() < recorder.end:
         opened.append(GAUGES.open)
         gevent.sleep(min(spec["step"], max(0.0, recorder.end - time.perf_counter())))

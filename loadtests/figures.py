@@ -148,6 +148,15 @@ def bands(axes: Axes, summary: Summary, variant: str, style: dict[str, Any]) -> 
         axes.fill_between([point for point, _ in points], low, high, color=style["color"], alpha=alpha, linewidth=0)
 
 
+def service_times(axes: Axes, declared: dict[str, Any], summary: Summary, service: str) -> None:
+    """Draw the times of a service's variants, p50 with bands, on a logarithmic axis."""
+    for variant, style in styles(declared).items():
+        if declared["variants"][variant]["service"] == service:
+            bands(axes, summary, variant, style)
+    milliseconds(axes)
+    axes.set_title(f"{service.upper()}: ms (p50, bands to p95 and p99)")
+
+
 def sweep(declared: dict[str, Any], summary: Summary) -> Figure:
     """Draw answers a second, and their times, over the points."""
     figure, ((rate, *times),) = panels(3, width_ratios=(1.3, 1, 1))
@@ -159,11 +168,7 @@ def sweep(declared: dict[str, Any], summary: Summary) -> Figure:
     rate.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     rate.set_title("answers a second")
     for axes, service in zip(times, ("wsgi", "asgi"), strict=True):
-        for variant, look in style.items():
-            if declared["variants"][variant]["service"] == service:
-                bands(axes, summary, variant, look)
-        milliseconds(axes)
-        axes.set_title(f"{service.upper()}: ms (p50, bands to p95 and p99)")
+        service_times(axes, declared, summary, service)
     times[1].sharey(times[0])
     for axes in (rate, *times):
         at_points(axes, points, declared["axis"])
@@ -174,13 +179,8 @@ def sweep(declared: dict[str, Any], summary: Summary) -> Figure:
 def times(declared: dict[str, Any], summary: Summary) -> Figure:
     """Draw the times of answers over the points."""
     figure, (panel,) = panels(2, sharey=True, height=2.8)
-    style = styles(declared)
     for axes, service in zip(panel, ("wsgi", "asgi"), strict=True):
-        for variant, look in style.items():
-            if declared["variants"][variant]["service"] == service:
-                bands(axes, summary, variant, look)
-        milliseconds(axes)
-        axes.set_title(f"{service.upper()}: ms (p50, bands to p95 and p99)")
+        service_times(axes, declared, summary, service)
         at_points(axes, [point for _, point in summary], declared["axis"])
     return figure
 
