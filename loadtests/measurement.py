@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from typing import Self
 
 import psutil
@@ -16,20 +15,9 @@ from docker.errors import DockerException
 
 from deployment import Elsewhere, LoadError
 from gates import broken
+from plan import Planned
 from results import Cell
 from scenario import Scenario
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A measurement to be made."""
-
-    variant: str
-    point: float
-    repetition: int
-    seconds: float  # of measuring
-    opening: float = 0.0  # seconds that its streams take to open
-    tool: str = "locust"
 
 
 class Meter:

@@ -16,6 +16,7 @@ from histogram import Histogram
 from scenario import Scenario, Threshold
 
 Cell = dict[str, Any]
+FORMAT = 1  # of run.json and cells.jsonl; another one cannot be read
 
 
 @dataclass
@@ -107,6 +108,8 @@ class Run:
                 scenarios[cell["scenario"]]["variants"][cell["variant"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder} has no results of a run: {type(error).__name__}: {error}") from None
+        if (kept := conditions.get("format")) != FORMAT:
+            raise ValueError(f"{folder} has results in another format ({kept}) than this version reads ({FORMAT})")
         return cls(folder, conditions, cells)
 
     def save_conditions(self) -> None:

@@ -20,7 +20,6 @@ import locust  # isort: skip  # noqa: F401 - first: it makes what is imported la
 
 import argparse
 import datetime
-import importlib
 import os
 import platform
 import random
@@ -28,8 +27,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -41,86 +38,13 @@ from docker.errors import DockerException
 import report
 from containers import Compose
 from deployment import ROOT, Elsewhere, LoadError, run
-from measurement import Measurement, Planned
+from measurement import Measurement
+from plan import REPETITIONS, Progress, listing, plan, points, scenarios
 from processes import Local
-from results import Run, declare
-from scenario import Scenario, Variant
-from streams import OPENED_A_SECOND, Stream
+from results import FORMAT, Run, declare
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results"
-REPETITIONS = {"quick": 3, "full": 5, "smoke": 1}
-OVERHEAD_SECONDS = 2.2  # of a cell: a process starts, connections open, samples are taken
+RESULTS = Path(__file__).parent / "results"
 MET, FAILED, MISSED, INVALID = 0, 1, 3, 4
-
-
-def scenarios() -> dict[str, tuple[Scenario, str]]:
-    """Import every scenario; return it with the first sentence of its docstring."""
-    sys.path.insert(0, str(HERE / "scenarios"))
-    modules = [importlib.import_module(file.stem) for file in sorted((HERE / "scenarios").glob("*.py"))]
-    found = {module.__name__: (module.SCENARIO, str(module.__doc__).strip().splitlines()[0]) for module in modules}
-    return dict(sorted(found.items(), key=lambda item: item[1][0].place))
-
-
-def points(scenario: Scenario, size: str) -> dict[str, tuple[float, ...]]:
-    """Return at which points each variant is measured."""
-    chosen = scenario.all_points if size == "full" else scenario.points
-    found = {
-        name: variant.points or chosen
-        for name, variant in scenario.variants.items()
-        if size == "full" or not variant.only_full
-    }
-    return {name: at[:1] if size == "smoke" else at for name, at in found.items()}
-
-
-def seconds(scenario: Scenario, size: str) -> float:
-    """Return how long each measurement lasts."""
-    if size == "smoke":
-        shortest = 3.0 if scenario.drawn == "streams" else 1.0  # with an event in it
-        return max([shortest, *(second + 3 for second in scenario.faults.values())])
-    return scenario.seconds[size == "full"]
-
-
-def plan(scenario: Scenario, size: str, chance: random.Random) -> list[Planned]:
-    """Return the measurements of a scenario: every repetition has all, each in an order of chance."""
-    planned: list[Planned] = []
-    lasts = seconds(scenario, size)
-    for repetition in range(REPETITIONS[size]):
-        cells = [
-            Planned(name, point, repetition, lasts, opening(scenario.variants[name], point))
-            for name, at in points(scenario, size).items()
-            for point in at
-        ]
-        if scenario.cross_check and size != "smoke":
-            cells.append(Planned(*scenario.cross_check, repetition, lasts, tool="wrk"))
-        planned += chance.sample(cells, len(cells))
-    return planned
-
-
-def opening(variant: Variant, point: float) -> float:
-    """Return the seconds that a variant's streams take to open."""
-    users = [users.at(point) for users in variant.users]
-    return sum(count for user, count, _ in users if issubclass(user, Stream)) / OPENED_A_SECOND
-
-
-class Progress:
-    """Tells how far the run is, and how long it still takes."""
-
-    def __init__(self, planned: list[Planned]) -> None:
-        self.left, self.count, self.done = [cell.seconds + cell.opening for cell in planned], len(planned), 0
-        self.overhead, self.began = OVERHEAD_SECONDS, time.monotonic()
-
-    def step(self, what: str) -> None:
-        """Say what is measured now."""
-        self.done += 1
-        left = sum(self.left) + self.overhead * len(self.left)
-        print(f"load: {self.done:3} of {self.count}, {left // 60:2.0f}:{left % 60:02.0f} left: {what}", flush=True)
-        self.began = time.monotonic()
-
-    def stepped(self) -> None:
-        """Learn from the measurement that has ended what the next will take."""
-        took = time.monotonic() - self.began - self.left.pop(0)
-        self.overhead += (took - self.overhead) / min(10, self.done + 1)
 
 
 class Session:
@@ -185,6 +109,7 @@ class Session:
         except OSError:
             model = []
         return {
+            "format": FORMAT,
             "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "partial": "not ended",
             "size": self.size,
@@ -280,17 +205,6 @@ def conclude(results: Run) -> int:
     if results.invalid():
         return INVALID
     return MISSED if any(verdict.met is False for verdict in verdicts) else MET
-
-
-def listing() -> Iterator[str]:
-    """Yield a line for each scenario."""
-    for name, (scenario, doc) in scenarios().items():
-        lengths = []
-        for size in ("quick", "full"):
-            cells = plan(scenario, size, random.Random(0))
-            length = sum(cell.seconds + cell.opening + OVERHEAD_SECONDS for cell in cells)
-            lengths.append(f"{length / 60:4.1f} min")
-        yield f"{name:12} {lengths[0]}, --full {lengths[1]}   {doc}"
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ import pytest
 from arrivals import poisson
 from gates import Generator, broken
 from histogram import Histogram
-from results import Run
+from results import FORMAT, Run
 from stack import ROOT, Stack, run
 
 PYTHON = ROOT / ".venv/load/bin/python"
@@ -104,6 +104,7 @@ def made_up(folder: Path, *, p50: float = 5, failed: int = 0, invalid: int = 0, 
         "thresholds": thresholds,
     }
     conditions = {
+        "format": FORMAT,
         "began": "2026-01-01T00:00:00+00:00",
         "partial": partial,
         "repetitions": 3,
@@ -198,6 +199,15 @@ def test_what_cannot_be_done_is_refused_in_one_line(arguments: list[str], status
     done = load(*arguments)
     assert done.returncode == status
     assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_results_of_another_version_are_refused(tmp_path: Path) -> None:
+    kept = made_up(tmp_path / "run") / "run.json"
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"format": 0}))
+    done = load("--report", kept.parent)
+    assert done.returncode == 2
+    assert "another format (0) than this version reads" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 
