@@ -231,6 +231,7 @@ def test_after_all_this_every_replica_is_the_one_it_was(client: httpx.Client, st
     assert '"level": "critical"' not in log
 
 
+@pytest.mark.full
 def test_without_replicas_only_that_service_gets_503(client: httpx.Client, stack: Stack, service: str) -> None:
     other = {"wsgi": "asgi", "asgi": "wsgi"}[service]
     try:

@@ -1,0 +1,53 @@
+// What the experiments share: cards with figures, pens for their canvases, words for what went wrong.
+
+export const SHOWN = 30_000;  // ms of the past
+const SLOWEST = 10_000;  // ms, the end of the scale
+
+export const sleep = ms => new Promise(done => setTimeout(done, ms));
+export const shorter = ms => ms < 10 ? ms.toFixed(1) : ms < 1000 ? ms.toFixed(0) : `${(ms / 1000).toFixed(2)} s`;
+
+export function explain(error) {
+  if (error.name === "TimeoutError") return "no answer within 10 s";
+  if (error.name === "SyntaxError") return "an answer that is not JSON";
+  return error instanceof TypeError ? "the connection failed" : error.message;
+}
+
+export async function refusal(answer) {
+  const said = await answer.json().catch(() => ({}));
+  return Object.assign(new Error(`${answer.status} ${said.detail ?? answer.statusText}`),
+    {wait: 1000 * (answer.headers.get("Retry-After") ?? 0)});
+}
+
+// Return what draws on a canvas in CSS pixels, cleared, in the service's colour.
+export function pen(canvas) {
+  const {clientWidth: width, clientHeight: height} = canvas, scale = devicePixelRatio;
+  if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
+    canvas.width = width * scale;
+    canvas.height = height * scale;
+  }
+  const draw = canvas.getContext("2d");
+  draw.setTransform(scale, 0, 0, scale, 0, 0);
+  draw.clearRect(0, 0, width, height);
+  draw.fillStyle = draw.strokeStyle = getComputedStyle(canvas).color;
+  draw.font = "11px system-ui, sans-serif";
+  return {draw, width, height};
+}
+
+export const colour = name => getComputedStyle(document.body).getPropertyValue(`--${name}`);
+export const onScale = ms => Math.log10(Math.min(Math.max(ms, 1), SLOWEST)) / Math.log10(SLOWEST);  // 0 to 1, logarithmic
+
+export function figures(names) {
+  return `<dl>${names.map(name => `<div><dt>${name}</dt><dd data-figure="${name}">–</dd></div>`).join("")}</dl>`;
+}
+
+export class Card {
+  constructor(article, html) {
+    article.innerHTML = html;
+    this.article = article;
+  }
+  find(selector) { return this.article.querySelector(selector); }
+  show(name, value) {
+    const cell = this.find(`[data-figure="${name}"]`);
+    if (cell.textContent !== String(value)) cell.textContent = value;
+  }
+}

@@ -1,0 +1,54 @@
+// The front page. Every number is counted here, from answers that came through HAProxy, or is HAProxy's own.
+
+import {Requests} from "./requests.js";
+import {Stream} from "./streams.js";
+import {Waiting} from "./waiting.js";
+
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+const all = (attribute, Kind) => [...document.querySelectorAll(`[data-${attribute}]`)].map(article => new Kind(article));
+const drawn = [...all("requests", Requests), ...all("stream", Stream)], waiting = all("waiting", Waiting);
+
+document.querySelector("#wait").onsubmit = async event => {
+  event.preventDefault();
+  const form = event.target, count = +form.count.value, said = form.querySelector("output");
+  form.querySelector("button").disabled = true;
+  said.textContent = "waiting…";
+  const relayed = (await Promise.all(waiting.map(one => one.open(count)))).every(Boolean);
+  const watch = setInterval(look, 250);
+  await Promise.all(waiting.map(one => one.run(count, relayed, redraw)));
+  clearInterval(watch);
+  said.textContent = relayed ? "" : "This browser opens six connections to a host, and no more wait at once: open the page on the machine itself, in a browser that knows *.localhost.";
+  form.querySelector("button").disabled = false;
+};
+
+function redraw() {
+  const longest = Math.max(1, ...waiting.flatMap(one => one.answers.map(({to}) => to)));
+  for (const one of waiting) one.draw(longest);
+}
+
+// What HAProxy says of itself: replicas that are up, requests in them and in its queue.
+async function look() {
+  const health = document.querySelector("#health");
+  let text;
+  try {
+    const seen = await (await fetch("/status", {cache: "no-store", signal: AbortSignal.timeout(3000)})).json();
+    for (const card of waiting) {
+      const {requests, queue} = seen[card.service];
+      card.show("in replicas", requests - queue);
+      card.show("in the queue", queue);
+    }
+    health.classList.toggle("bad", !seen.wsgi.up || !seen.asgi.up);
+    text = `HAProxy sees ${seen.wsgi.up} WSGI and ${seen.asgi.up} ASGI replicas that are up.`;
+  } catch {
+    health.classList.add("bad");
+    text = "HAProxy does not answer. Does the stack still run? Asking again.";
+  }
+  if (health.textContent !== text) health.textContent = text;
+}
+look();
+setInterval(look, 2000);
+
+(function frame() {
+  if (!document.hidden) for (const card of drawn) card.draw(performance.now());
+  setTimeout(() => requestAnimationFrame(frame), still.matches ? 1000 : 50);
+})();

@@ -1,0 +1,130 @@
+// Streams that are held, and what happens when their replica goes.
+
+import {Card, SHOWN, colour, explain, figures, pen, refusal, shorter, sleep} from "./card.js";
+
+// Yield the events of a text/event-stream as objects of their fields.
+async function* events(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let text = "", part; !(part = await reader.read()).done;) {
+    const pieces = (text + part.value).replaceAll("\r\n", "\n").split("\n\n");
+    text = pieces.pop();
+    for (const piece of pieces) yield Object.fromEntries(piece.split("\n").map(line => /^([^:]*):? ?(.*)$/.exec(line).slice(1)));
+  }
+}
+
+export class Stream extends Card {
+  constructor(article) {
+    const {stream, path} = article.dataset, name = `${path.slice(1, 5).toUpperCase()}: ${stream}`;
+    super(article, `<div class="row"><h3>${name}</h3><button aria-pressed="false" aria-label="Open ${name}">Open</button></div>
+      ${figures(["replica", "tick", "lost", "reopened", ...(stream === "WebSocket" ? ["round trip ms"] : [])])}
+      <canvas class="ticks" role="img" aria-label="Ticks of the last 30 s"></canvas><ol class="log" role="log" tabindex="0" aria-label="What happened to ${name}"></ol>`);
+    this.path = path;
+    this.socket = stream === "WebSocket";
+    this.marks = [];
+    this.lost = this.reopened = 0;
+    const button = this.find("button");
+    button.onclick = () => {
+      this.stop?.abort();
+      this.stop = this.stop ? null : new AbortController();
+      button.setAttribute("aria-pressed", !!this.stop);
+      button.textContent = this.stop ? "Close" : "Open";
+      if (this.stop) this.hold(this.stop.signal);
+      else this.note("closed by you");
+    };
+  }
+
+  note(text) {
+    const line = document.createElement("li"), time = document.createElement("time");
+    time.textContent = new Date().toLocaleTimeString();
+    line.append(time, text);
+    this.find("ol").prepend(line);
+    while (this.find("ol").children.length > 50) this.find("ol").lastChild.remove();
+  }
+
+  async hold(signal) {
+    this.n = this.instance = this.ended = undefined;
+    for (let tries = 0; !signal.aborted; tries++) {
+      let wait = 0;
+      this.told = false;
+      try {
+        wait = await (this.socket ? this.speak(signal) : this.listen(signal));
+      } catch (error) {
+        if (signal.aborted) return;
+        this.note(`${this.told ? "broken off" : "not opened"}: ${explain(error)}`);
+        wait = error.wait;
+      }
+      if (signal.aborted) return;
+      if (this.told) tries = 0;
+      this.ended ??= performance.now();
+      this.marks.push({at: performance.now(), end: true});
+      await sleep(wait || Math.random() * Math.min(5000, 300 * 2 ** tries));  // full jitter: not all at once
+    }
+  }
+
+  async listen(signal) {
+    let retry = 0;
+    const headers = {Accept: "text/event-stream", ...(this.n !== undefined && {"Last-Event-ID": this.n})};
+    const answer = await fetch(this.path, {headers, cache: "no-store", signal});
+    if (!answer.ok) throw await refusal(answer);
+    for await (const event of events(answer.body)) {
+      if (event.retry) retry = Math.min(5000, +event.retry);
+      if (event.id) this.tick(JSON.parse(event.data));
+    }
+    this.note(`ended by the replica${retry ? `, come back in ${retry} ms` : ""}`);
+    return retry;
+  }
+
+  speak(signal) {
+    return new Promise((done, fail) => {
+      const socket = new WebSocket(location.origin.replace("http", "ws") + this.path);
+      const ping = setInterval(() => socket.readyState === 1 && socket.send(performance.now()), 2000);
+      signal.addEventListener("abort", () => socket.close());
+      socket.onmessage = ({data}) => {
+        const said = JSON.parse(data);
+        if (said.type === "tick") this.tick(said);
+        else this.show("round trip ms", shorter(performance.now() - said.data));
+      };
+      socket.onclose = ({code, reason}) => {
+        clearInterval(ping);
+        if (code === 1006) return fail(new Error("no closing handshake (1006)"));
+        this.note(`closed by the replica: ${code} ${reason}`);
+        done(0);
+      };
+    });
+  }
+
+  tick({n, instance}) {
+    const at = performance.now(), lost = this.n === undefined ? 0 : Math.max(0, n - this.n - 1);
+    if (!this.told) {
+      const after = this.ended && `${((at - this.ended) / 1000).toFixed(1)} s later`;
+      this.reopened += !!after;
+      this.note(after ? `went on at ${instance} ${after}, ${lost || "none"} lost` : `opened at ${instance}`);
+      this.marks.push({at, label: instance});
+      this.told = true;
+      this.ended = undefined;
+    }
+    this.lost += lost;
+    this.marks.push({at});
+    this.n = n;
+    this.instance = instance;
+  }
+
+  draw(now) {
+    while (this.marks.length && this.marks[0].at < now - SHOWN) this.marks.shift();
+    const {draw, width, height} = pen(this.find("canvas"));
+    for (const {at, label, end} of this.marks) {
+      const x = width * (1 - (now - at) / SHOWN);
+      if (label) draw.fillText(label, x + 3, 10);
+      else if (end) {
+        draw.save();
+        draw.fillStyle = colour("bad");
+        draw.fillText("✕", x - 4, height - 6);
+        draw.restore();
+      } else draw.fillRect(x, height - 14, 2, 12);
+    }
+    this.show("replica", this.stop ? this.ended ? "none" : this.instance ?? "…" : "–");
+    this.show("tick", this.n ?? "–");
+    this.show("lost", this.lost);
+    this.show("reopened", this.reopened);
+  }
+}

@@ -1,0 +1,87 @@
+// Waiting requests, all at once.
+
+import {Card, figures, shorter, sleep} from "./card.js";
+
+const HOST_LIMIT = 6;  // connections that a browser opens to a host
+
+export class Waiting extends Card {
+  constructor(article) {
+    const service = article.dataset.waiting;
+    super(article, `<h3>${service.toUpperCase()}</h3>${figures(["answered", "failed", "took", "in replicas", "in the queue"])}
+      <div class="bars" role="img" aria-label="Nothing sent yet"></div>`);
+    this.service = service;
+    this.frames = [];
+    this.answers = [];
+  }
+
+  // Open frames on other names of this host, one for six requests; none where those names lead elsewhere.
+  async open(count) {
+    if (!["127.0.0.1", "localhost"].includes(location.hostname)) return false;
+    const missing = Array.from({length: Math.ceil(count / HOST_LIMIT) - this.frames.length}, (_, more) => {
+      const frame = document.createElement("iframe"), host = `${this.service}-${this.frames.length + more}.localhost`;
+      frame.hidden = true;
+      frame.src = `http://${host}:${location.port || 80}/page/relay`;
+      const ready = new Promise(done => addEventListener("message", ({source}) => source === frame.contentWindow && done(frame)));
+      document.body.append(frame);
+      return Promise.race([ready, sleep(3000)]);
+    });
+    const opened = await Promise.all(missing);
+    this.frames.push(...opened.filter(Boolean));
+    return opened.every(Boolean);
+  }
+
+  async run(count, relayed, changed) {
+    const began = performance.timeOrigin + performance.now();
+    this.answers = [];
+    await Promise.all(Array.from({length: count}, async (_, id) => {
+      const path = `/${this.service}/wait?seconds=1`;
+      const answer = await (relayed ? this.relay(this.frames[id % this.frames.length], id, path) : this.ask(path));
+      this.answers.push({from: answer.began - began, to: answer.ended - began, ...answer});
+      changed();
+    }));
+  }
+
+  relay(frame, id, path) {
+    return new Promise(done => {
+      addEventListener("message", function hear({source, data}) {
+        if (source !== frame.contentWindow || data.id !== id) return;
+        removeEventListener("message", hear);
+        done(data);
+      });
+      frame.contentWindow.postMessage({id, path}, new URL(frame.src).origin);
+    });
+  }
+
+  async ask(path) {
+    const now = () => performance.timeOrigin + performance.now(), began = now();
+    const answer = await fetch(path, {cache: "no-store"}).catch(() => ({status: 0}));
+    return {status: answer.status, said: await answer.json?.().catch(() => ({})), began, ended: now()};
+  }
+
+  // Draw on a scale of so many milliseconds, which both services share.
+  draw(longest) {
+    const bars = this.find(".bars"), good = this.answers.filter(({status}) => status === 200);
+    const put = (tag, left, right, more) => {
+      const mark = document.createElement(tag);
+      mark.className = more.kind ?? "";
+      mark.textContent = more.text ?? "";
+      if (more.top !== undefined) mark.style.top = `${more.top}px`;
+      mark.style.left = `${100 * left / longest}%`;
+      if (right > left) mark.style.width = `${100 * (right - left) / longest}%`;
+      bars.append(mark);
+    };
+    bars.replaceChildren();
+    this.answers.forEach(({from, to, status, said}, row) => {
+      const begun = status === 200 ? to - 1000 * said.waited : to;
+      put("i", from, begun, {kind: status === 200 ? "queue" : "bad", top: 5 * row});
+      if (status === 200) put("i", begun, to, {top: 5 * row});
+    });
+    for (let second = 1000; second < longest; second += 1000) put("s", second, second, {text: `${second / 1000} s`});
+    bars.style.height = `${5 * this.answers.length + 20}px`;
+    const took = good.length ? shorter(Math.max(...good.map(({to}) => to))) : "–", failed = this.answers.length - good.length;
+    this.show("answered", good.length);
+    this.show("failed", failed);
+    this.show("took", took);
+    bars.setAttribute("aria-label", `${good.length} answers, the last after ${took}; ${failed} failed`);
+  }
+}

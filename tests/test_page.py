@@ -1,0 +1,209 @@
+"""The front page, in a real browser: what it shows is what the replicas do."""
+
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from typing import Literal
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from stack import SERVICES, Stack, wait_until
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SECONDS = 30_000  # ms, far more than noise needs
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium without a window."""
+    assert CHROMIUM, "needs Chromium: sudo apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, stack: Stack) -> Iterator[Page]:
+    """The page, opened; afterwards it must have complained of nothing and asked nobody else."""
+    complaints: list[str] = []
+    asked: set[str] = set()
+    page = browser.new_page(base_url=stack.url, viewport={"width": 1200, "height": 1000})
+    page.set_default_timeout(SECONDS)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if "Content Security" in message.text else None)
+    page.on("request", lambda request: asked.add(urlsplit(request.url).hostname or ""))
+    page.goto("/")
+    yield page
+    page.close()
+    assert not complaints
+    assert all(host in ("127.0.0.1", "") or host.endswith(".localhost") for host in asked), asked
+
+
+def card(page: Page, attribute: str) -> str:
+    """Return the selector of a card that can be seen."""
+    selector = f"article[{attribute}]"
+    page.locator(selector).scroll_into_view_if_needed()
+    return selector
+
+
+def figure(page: Page, selector: str, name: str) -> str:
+    """Return a figure of a card."""
+    return page.locator(f'{selector} [data-figure="{name}"]').inner_text()
+
+
+def lanes(page: Page, service: str) -> dict[str, int]:
+    """Return how many answers each lane has."""
+    rows = page.locator(f'article[data-requests="{service}"] .lanes tbody tr').all()
+    return {row.locator("th").inner_text(): int(row.locator("td").nth(1).inner_text() or 0) for row in rows}
+
+
+def test_each_answer_falls_into_the_lane_of_its_replica(page: Page, stack: Stack, service: str) -> None:
+    requests = card(page, f'data-requests="{service}"')
+    page.get_by_role("button", name=f"Send requests to {service.upper()}").click()
+    wait_until(lambda: len(lanes(page, service)) == 3 and min(lanes(page, service).values()) > 5, "the lanes fill")
+    page.locator(f"{requests} button").click()
+    page.wait_for_timeout(1000)
+    seen = lanes(page, service)
+    assert set(seen) == stack.instances(service)
+    assert sum(seen.values()) == int(figure(page, requests, "answers"))
+    assert figure(page, requests, "failed") == "0"
+    percentiles = [float(figure(page, requests, f"p{share} ms")) for share in (50, 95, 99)]
+    assert percentiles == sorted(percentiles)
+    assert 0 < percentiles[0] < 1000
+    assert "Distribution of" in str(page.locator(f"{requests} .spread").get_attribute("aria-label"))
+
+
+@pytest.mark.full
+def test_the_lane_of_a_killed_replica_stops_and_others_take_over(page: Page, stack: Stack, service: str) -> None:
+    requests = card(page, f'data-requests="{service}"')
+    page.get_by_role("button", name=f"Send requests to {service.upper()}").click()
+    wait_until(lambda: len(lanes(page, service)) == 3, "the lanes fill")
+    victim = min(lanes(page, service))
+    stack.stop(victim)
+    row = page.locator(f"{requests} .lanes tr", has_text=victim)
+    expect(row).to_contain_text("silent", timeout=SECONDS)
+    before = lanes(page, service)
+    page.wait_for_timeout(1500)
+    after = lanes(page, service)
+    assert after[victim] == before[victim]
+    assert all(after[other] > before[other] for other in before if other != victim)
+    assert figure(page, requests, "failed") == "0"
+    stack.start(victim)
+    expect(row).not_to_contain_text("silent", timeout=SECONDS)
+    stack.wait_whole()
+
+
+@pytest.mark.parametrize("path", ["/asgi/events", "/wsgi/events"])
+def test_an_event_stream_resumes_elsewhere_with_no_tick_lost(page: Page, stack: Stack, path: str) -> None:
+    stream = card(page, f'data-path^="{path}"')
+    page.locator(f"{stream} button").click()
+    wait_until(lambda: figure(page, stream, "tick").isdigit(), "it ticks")
+    victim, tick = figure(page, stream, "replica"), int(figure(page, stream, "tick"))
+    stack.kill(*stack.pids(victim))
+    wait_until(lambda: figure(page, stream, "reopened") == "1", "it is opened again")
+    wait_until(lambda: int(figure(page, stream, "tick")) > tick + 3, "it ticks on")
+    assert figure(page, stream, "lost") == "0"
+    expect(page.locator(f"{stream} .log")).to_contain_text("none lost")
+    page.locator(f"{stream} button").click()
+    stack.wait_whole()
+
+
+@pytest.mark.full
+def test_a_websocket_is_closed_with_1012_at_a_drain_and_opened_again(page: Page, stack: Stack) -> None:
+    socket = card(page, 'data-path^="/asgi/ws"')
+    page.locator(f"{socket} button").click()
+    wait_until(lambda: figure(page, socket, "round trip ms")[0].isdigit(), "it echoes")
+    victim = figure(page, socket, "replica")
+    stack.stop(victim)
+    wait_until(lambda: figure(page, socket, "reopened") == "1", "it is opened again")
+    assert figure(page, socket, "replica") != victim
+    expect(page.locator(f"{socket} .log")).to_contain_text("1012")
+    stack.start(victim)
+    stack.wait_whole()
+
+
+def test_more_waiting_requests_than_threads_wait_in_rows_on_wsgi_alone(page: Page) -> None:
+    page.get_by_label("Requests to each").fill("24")
+    page.locator("#wait button").click()
+    took = {}
+    for service in SERVICES:
+        waiting = card(page, f'data-waiting="{service}"')
+        wait_until(lambda: figure(page, waiting, "answered") == "24", "all are answered")  # noqa: B023
+        assert figure(page, waiting, "failed") == "0"
+        assert page.locator(f"{waiting} .bars i").count() == 48
+        took[service] = float(figure(page, waiting, "took").removesuffix(" s"))
+    assert took["wsgi"] > 2  # three replicas with four threads each: two rows of a second
+    assert took["asgi"] < took["wsgi"]
+
+
+@pytest.mark.full
+def test_a_service_that_is_down_is_shown_and_so_is_its_return(page: Page, stack: Stack, service: str) -> None:
+    requests = card(page, f'data-requests="{service}"')
+    stream = card(page, f'data-path^="/{service}/events"')
+    page.locator(f"{stream} button").click()
+    wait_until(lambda: figure(page, stream, "tick").isdigit(), "it ticks")
+    tick = int(figure(page, stream, "tick"))
+    stack.stop_service(service)
+    wait_until(partial(no_replica, stack, service), "HAProxy has seen it")
+    page.locator(f"{requests} button").click()
+    expect(page.locator("#health")).to_contain_text(f"0 {service.upper()}", timeout=SECONDS)
+    expect(page.locator(f"{requests} p.bad")).to_contain_text("503", timeout=SECONDS)
+    expect(page.locator(f"{requests} .lanes tr.bad")).to_contain_text("no replica")
+    expect(page.locator(f"{stream} .log")).to_contain_text("not opened: 503")
+    stack.start_service(service)
+    expect(page.locator("#health")).to_contain_text(f"3 {service.upper()}", timeout=SECONDS)
+    wait_until(lambda: int(figure(page, requests, "answers")) > 10, "answers come")
+    wait_until(lambda: int(figure(page, stream, "tick")) > tick + 10, "it ticks on")
+    assert figure(page, stream, "lost") == "0", "it asks for what came while nobody could send it"
+    stack.wait_whole()
+
+
+def no_replica(stack: Stack, service: str) -> bool:
+    return stack.up_servers(service) == 0
+
+
+@pytest.mark.parametrize("width", [320, 1400])
+def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_colour_of_text_stands_out_from_its_ground(page: Page, scheme: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=scheme)
+    value = "name => getComputedStyle(document.body).getPropertyValue(`--${name}`)"
+    for ground in ("paper", "card"):
+        for ink in ("ink", "soft", "wsgi", "asgi", "bad"):
+            lighter, darker = sorted((luminance(page.evaluate(value, name)) for name in (ink, ground)), reverse=True)
+            assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (ink, ground)  # WCAG 2.2, 1.4.3
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of `#rgb` or `#rrggbb` (WCAG 2.2)."""
+    digits = colour.strip().removeprefix("#")
+    step = len(digits) // 3
+    red, green, blue = (int((digits[at : at + step] * 2)[:2], 16) / 255 for at in range(0, 3 * step, step))
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (red, green, blue)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_it_is_used_with_the_keyboard_alone(page: Page) -> None:
+    button = page.get_by_role("button", name="Send requests to ASGI")
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if button.evaluate("button => button === document.activeElement"):
+            break
+    page.keyboard.press("Space")
+    expect(button).to_have_attribute("aria-pressed", "true")
+    wait_until(lambda: lanes(page, "asgi"), "answers come")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator('article[data-requests="asgi"] output')).to_have_text("11")
+    unnamed = page.locator("button, input, canvas, [role=img], [role=log]").evaluate_all(
+        "all => all.filter(one => !one.ariaLabel && !one.labels?.length && !one.textContent.trim()).length"
+    )
+    assert unnamed == 0
