@@ -5,9 +5,10 @@ import socket
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
-from stack import ROOT, Stack, run
+from stack import ROOT, Stack, run, wait_until
 
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").iterdir() if "." not in path.name)
 
@@ -101,6 +102,30 @@ def test_up_refuses_a_python_that_is_too_old(any_stack: Stack, copy: Path, tmp_p
     any_stack.down()
     result = run(str(copy / "scripts/up"), "--local", env={"PYTHON": "/bin/false"}, check=False)
     assert_refused(result, "Python 3.11")
+
+
+@pytest.mark.full
+def test_up_dev_restarts_a_service_whose_code_changes(up: tuple[str, ...], any_stack: Stack, copy: Path) -> None:
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    application = copy / "wsgi_service/app.py"
+    good = application.read_text()
+    said = copy / "said"
+    with said.open("w") as output:
+        process = subprocess.Popen([*up, "--dev"], cwd=copy, stdout=output, stderr=output)
+        try:
+            wait_until(lambda: "watching the code" in said.read_text(), "it watches")
+            application.write_text(good.replace("Hello, World!", "Hello, Developer!"))
+            wait_until(lambda: "wsgi restarted" in said.read_text(), "it restarts")
+            assert httpx.get(f"{any_stack.url}/wsgi/plaintext").text == "Hello, Developer!"
+            application.write_text(good + "\n1 / 0\n")
+            wait_until(lambda: "ZeroDivisionError" in said.read_text(), "it says what is wrong")
+            application.write_text(good)
+            wait_until(lambda: said.read_text().count("wsgi restarted") == 2, "it restarts again")
+            assert httpx.get(f"{any_stack.url}/wsgi/plaintext").text == "Hello, World!"
+        finally:
+            process.terminate()
+            process.wait()
+            subprocess.run(["./scripts/down"], cwd=copy, check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
