@@ -1,12 +1,14 @@
 """Starts the stack once for all tests, in the way that --stack names, and ends it."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from journaled import Journaled, small_disk
-from stack import SERVICES, ComposeStack, LocalStack, Stack
+from stack import ROOT, SERVICES, ComposeStack, LocalStack, Stack
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -71,3 +73,11 @@ def client(stack: Stack) -> Iterator[httpx.Client]:
     """A client of HAProxy's port."""
     with httpx.Client(base_url=stack.url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the repository to damage."""
+    target = tmp_path / "copy"
+    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".venv", ".run", ".git", ".*_cache"), symlinks=True)
+    return target

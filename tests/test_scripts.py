@@ -28,14 +28,6 @@ def up(any_stack: Stack) -> tuple[str, ...]:
     return any_stack.up_command
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """A copy of the repository to damage."""
-    target = tmp_path / "copy"
-    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".venv", ".run", ".git", ".*_cache"), symlinks=True)
-    return target
-
-
 @pytest.mark.parametrize(
     ("variable", "value"),
     [

@@ -1,0 +1,49 @@
+"""Views that work with both interfaces; only a stream has to know which one it is sent through."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Iterator
+
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    return render(request, "home.html")
+
+
+def request_seen(request: HttpRequest) -> JsonResponse:
+    """Tell how the request looks from here."""
+    return JsonResponse(
+        {
+            "client": request.META["REMOTE_ADDR"],
+            "scheme": request.scheme,
+            "url": request.build_absolute_uri(reverse("home")),
+            "size": len(request.body),
+        }
+    )
+
+
+def events(request: HttpRequest) -> StreamingHttpResponse:
+    """Stream an event each half second."""
+    stream = later() if isinstance(request, ASGIRequest) else now()
+    return StreamingHttpResponse(stream, content_type="text/event-stream")
+
+
+def now() -> Iterator[str]:
+    for n in itertools.count():
+        yield f"id: {n}\ndata: {n}\n\n"
+        time.sleep(0.5)
+
+
+async def later() -> AsyncIterator[str]:
+    for n in itertools.count():
+        yield f"id: {n}\ndata: {n}\n\n"
+        await asyncio.sleep(0.5)
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    raise RuntimeError("this view is broken")

@@ -1,0 +1,68 @@
+"""A Quart application that knows nothing of how it is served."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+from quart import Quart, Response, render_template_string, request, url_for, websocket
+
+HOME = """<!doctype html>
+<title>Guestbook</title>
+<link rel="stylesheet" href="{{ url_for('static', filename='guestbook.css') }}">
+<p>Hello from Quart, at <a href="{{ url_for('home') }}">{{ url_for('home') }}</a>.</p>
+"""
+
+app = Quart(__name__)
+
+
+@app.get("/")
+async def home() -> str:
+    return await render_template_string(HOME)
+
+
+@app.route("/request", methods=["GET", "POST"])
+async def request_seen() -> dict[str, Any]:
+    """Tell how the request looks from here."""
+    return {
+        "client": request.remote_addr,
+        "scheme": request.scheme,
+        "url": url_for("home", _external=True),
+        "size": len(await request.get_data()),
+    }
+
+
+@app.get("/events")
+async def events() -> Response:
+    """Stream an event each half second."""
+    response = Response(ticks(), content_type="text/event-stream")
+    response.timeout = None  # Quart ends an answer after a minute otherwise
+    return response
+
+
+async def ticks() -> AsyncIterator[str]:
+    for n in itertools.count():
+        yield f"id: {n}\ndata: {n}\n\n"
+        await asyncio.sleep(0.5)
+
+
+@app.websocket("/echo")
+async def echo() -> None:
+    """Send back every message."""
+    while True:
+        await websocket.send(await websocket.receive())
+
+
+@app.get("/broken")
+async def broken() -> str:
+    raise RuntimeError("this endpoint is broken")
+
+
+@app.errorhandler(404)
+async def not_found(error: Exception) -> tuple[str, int]:
+    return "<!doctype html><title>Not found</title><p>There is no such page in this guestbook.</p>", 404
+
+
+@app.errorhandler(500)
+async def mistake(error: Exception) -> tuple[str, int]:
+    return "<!doctype html><title>Error</title><p>This guestbook has made a mistake.</p>", 500
