@@ -4,7 +4,14 @@ export const SHOWN = 30_000;  // ms of the past
 const SLOWEST = 10_000;  // ms, the end of the scale
 
 export const sleep = ms => new Promise(done => setTimeout(done, ms));
-export const shorter = ms => ms < 10 ? ms.toFixed(1) : ms < 1000 ? ms.toFixed(0) : `${(ms / 1000).toFixed(2)} s`;
+export const duration = ms => ms < 10 ? `${ms.toFixed(1)} ms` : ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(2)} s`;
+
+// Append what happened now, and forget what is not shown any more.
+export function keep(list, entry) {
+  list.push(entry);
+  const first = list.findIndex(({at}) => at >= entry.at - SHOWN);
+  if (first > 0) list.splice(0, first);
+}
 
 export function explain(error) {
   if (error.name === "TimeoutError") return "no answer within 10 s";
@@ -21,10 +28,8 @@ export async function refusal(answer) {
 // Return what draws on a canvas in CSS pixels, cleared, in the service's colour.
 export function pen(canvas) {
   const {clientWidth: width, clientHeight: height} = canvas, scale = devicePixelRatio;
-  if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
-    canvas.width = width * scale;
-    canvas.height = height * scale;
-  }
+  const [across, down] = [Math.round(width * scale), Math.round(height * scale)];
+  if (canvas.width !== across || canvas.height !== down) [canvas.width, canvas.height] = [across, down];
   const draw = canvas.getContext("2d");
   draw.setTransform(scale, 0, 0, scale, 0, 0);
   draw.clearRect(0, 0, width, height);

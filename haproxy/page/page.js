@@ -4,6 +4,7 @@ import {Requests} from "./requests.js";
 import {Stream} from "./streams.js";
 import {Waiting} from "./waiting.js";
 
+const UNSHOWN = "A browser opens six connections to a host, so this needs names that lead to one: open http://127.0.0.1 on the machine itself, in a browser that knows *.localhost (Chromium, Firefox).";
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const all = (attribute, Kind) => [...document.querySelectorAll(`[data-${attribute}]`)].map(article => new Kind(article));
 const drawn = [...all("requests", Requests), ...all("stream", Stream)], waiting = all("waiting", Waiting);
@@ -11,14 +12,18 @@ const drawn = [...all("requests", Requests), ...all("stream", Stream)], waiting 
 document.querySelector("#wait").onsubmit = async event => {
   event.preventDefault();
   const form = event.target, count = +form.count.value, said = form.querySelector("output");
-  form.querySelector("button").disabled = true;
+  const button = form.querySelector("button");
+  button.disabled = true;
   said.textContent = "waiting…";
-  const relayed = (await Promise.all(waiting.map(one => one.open(count)))).every(Boolean);
   const watch = setInterval(look, 250);
-  await Promise.all(waiting.map(one => one.run(count, relayed, redraw)));
-  clearInterval(watch);
-  said.textContent = relayed ? "" : "This browser opens six connections to a host, and no more wait at once: open the page on the machine itself, in a browser that knows *.localhost.";
-  form.querySelector("button").disabled = false;
+  try {
+    const opened = await Promise.all(waiting.map(one => one.open(count)));
+    said.textContent = opened.every(Boolean) ? "" : UNSHOWN;
+    if (opened.every(Boolean)) await Promise.all(waiting.map(one => one.run(count, redraw)));
+  } finally {
+    clearInterval(watch);
+    button.disabled = false;
+  }
 };
 
 function redraw() {
@@ -27,7 +32,10 @@ function redraw() {
 }
 
 // What HAProxy says of itself: replicas that are up, requests in them and in its queue.
+let looking = false;
 async function look() {
+  if (looking || document.hidden) return;
+  looking = true;
   const health = document.querySelector("#health");
   let text;
   try {
@@ -41,8 +49,9 @@ async function look() {
     text = `HAProxy sees ${seen.wsgi.up} WSGI and ${seen.asgi.up} ASGI replicas that are up.`;
   } catch {
     health.classList.add("bad");
-    text = "HAProxy does not answer. Does the stack still run? Asking again.";
+    text = "HAProxy has not answered for 3 s. Does the stack still run? Asking again.";
   }
+  looking = false;
   if (health.textContent !== text) health.textContent = text;
 }
 look();

@@ -1,9 +1,10 @@
 // Requests, and the lanes of the replicas that answer them.
 
-import {Card, SHOWN, colour, explain, figures, onScale, pen, refusal, shorter, sleep} from "./card.js";
+import {Card, SHOWN, colour, duration, explain, figures, onScale, pen, keep, refusal, sleep} from "./card.js";
 
 const IN_FLIGHT = 2;  // of each service: a browser opens six connections to a host, and event streams hold two
 
+const FAILED = "failed";  // the lane of what no replica has answered well
 const rank = (sorted, share) => sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)];
 
 export class Requests extends Card {
@@ -12,27 +13,27 @@ export class Requests extends Card {
     super(article, `<div class="row"><h3>${name}</h3>
       <label><input type="range" min="1" max="50" value="10" aria-label="${name} requests a second">
       <output>10</output> a second</label><button aria-pressed="false" aria-label="Send requests to ${name}">Send</button></div>
-      ${figures(["answers", "p50 ms", "p95 ms", "p99 ms", "failed", "held back"])}
-      <canvas class="spread" role="img" aria-label="No answers yet"></canvas>
-      <table class="lanes"><thead><tr><th scope="col">replica<th scope="col">the last 30 s<th scope="col">answers<th scope="col">p50 ms
+      ${figures(["answers", "p50", "p95", "p99", "failed", "held back"])}
+      <canvas class="spread" role="img"></canvas>
+      <table class="lanes"><thead><tr><th scope="col">replica<th scope="col">the last 30 s<th scope="col">answers<th scope="col">p50
       <tbody></tbody></table><p class="bad" role="status"></p>`);
     this.service = service;
     this.lanes = new Map();
     this.total = this.failed = this.held = this.inFlight = 0;
     this.complaint = "";
+    this.began = this.until = 0;
     const [range, button] = [this.find("input"), this.find("button")];
     range.oninput = () => { this.rate = +range.value; this.find("output").textContent = range.value; };
     range.oninput();
     button.onclick = () => {
       this.running = !this.running && {};
       button.setAttribute("aria-pressed", !!this.running);
-      button.textContent = this.running ? "Stop" : "Send";
       this.run(this.running);
     };
   }
 
   async run(turn) {
-    let due = performance.now();
+    let due = this.began = performance.now();
     while (turn && this.running === turn) {
       if (this.inFlight < IN_FLIGHT) this.send();
       else this.held++;
@@ -44,7 +45,7 @@ export class Requests extends Card {
   async send() {
     this.inFlight++;
     const began = performance.now();
-    let lane = "no replica";
+    let lane = FAILED;
     try {
       const answer = await fetch(`/${this.service}/whoami`, {cache: "no-store", signal: AbortSignal.timeout(10_000)});
       if (!answer.ok) throw await refusal(answer);
@@ -52,11 +53,11 @@ export class Requests extends Card {
       this.total++;
     } catch (error) {
       this.failed++;
-      this.complaint = `${new Date().toLocaleTimeString()} ${explain(error)}`;
+      this.complaint = explain(error);
     }
     this.inFlight--;
     const at = performance.now();
-    this.lane(lane).push({at, ms: at - began});
+    keep(this.lane(lane), {at, ms: at - began});
   }
 
   lane(name) {
@@ -64,7 +65,7 @@ export class Requests extends Card {
       const row = this.find("tbody").insertRow();
       row.innerHTML = `<th scope="row"><td><canvas role="img"></canvas><td class="number"><td class="number">`;
       row.cells[0].textContent = name;
-      row.classList.toggle("bad", name === "no replica");
+      row.classList.toggle("bad", name === FAILED);
       this.lanes.set(name, Object.assign([], {row, count: 0}));
     }
     const lane = this.lanes.get(name);
@@ -73,33 +74,34 @@ export class Requests extends Card {
   }
 
   draw(now) {
+    if (this.running || this.inFlight) this.until = now;
+    now = this.until;  // what was seen last stays to be looked at
     const recent = [];
     for (const [name, lane] of this.lanes) {
-      while (lane.length && lane[0].at < now - SHOWN) lane.shift();
-      if (!lane.length && this.running) {  // long gone
+      const last = lane.at(-1).at;
+      if (now - Math.max(last, this.began) > SHOWN) {  // long gone
         lane.row.remove();
         this.lanes.delete(name);
         continue;
       }
-      if (!this.running && !lane.length) continue;
-      const silent = (now - lane.at(-1).at) / 1000;
+      const shown = lane.filter(({at}) => at >= now - SHOWN), silent = (now - last) / 1000;
       const gone = this.running && silent > Math.max(2, 20 / this.rate);
-      const times = lane.map(answer => answer.ms).sort((a, b) => a - b);
+      const times = shown.map(answer => answer.ms).sort((a, b) => a - b);
       const [, strip, count, median] = lane.row.cells;
       count.textContent = lane.count;
-      median.textContent = gone ? `silent ${silent.toFixed(0)} s` : shorter(rank(times, 0.5));
+      median.textContent = gone ? `silent ${silent.toFixed(0)} s` : times.length ? duration(rank(times, 0.5)) : "–";
       lane.row.classList.toggle("silent", gone);
       const {draw, width, height} = pen(strip.firstChild);
-      if (name === "no replica") draw.fillStyle = colour("bad");
-      for (const {at, ms} of lane) {
+      if (name === FAILED) draw.fillStyle = colour("bad");
+      for (const {at, ms} of shown) {
         draw.beginPath();
         draw.arc(width * (1 - (now - at) / SHOWN), (height - 6) * (1 - onScale(ms)) + 3, 2, 0, 7);
         draw.fill();
       }
       strip.firstChild.setAttribute("aria-label", `${times.length} answers in the last 30 s`);
-      if (name !== "no replica") recent.push(...times);
+      if (name !== FAILED) recent.push(...times);
     }
-    if (recent.length) this.spread(recent.sort((a, b) => a - b));
+    this.spread(recent.sort((a, b) => a - b));
     this.show("answers", this.total);
     this.show("failed", this.failed);
     this.show("held back", this.held);
@@ -108,13 +110,14 @@ export class Requests extends Card {
   }
 
   spread(times) {
-    for (const share of [50, 95, 99]) this.show(`p${share} ms`, shorter(rank(times, share / 100)));
+    for (const share of [50, 95, 99]) this.show(`p${share}`, times.length ? duration(rank(times, share / 100)) : "–");
     const canvas = this.find(".spread"), {draw, width, height} = pen(canvas), bins = Array(40).fill(0);
     for (const ms of times) bins[Math.min(39, Math.floor(onScale(ms) * 40))]++;
-    const most = Math.max(...bins), floor = height - 16;
+    const most = Math.max(1, ...bins), floor = height - 16;
     bins.forEach((many, bin) => draw.fillRect(bin * width / 40, floor * (1 - many / most), width / 40 - 1, floor * many / most));
     draw.fillStyle = colour("soft");
     ["1 ms", "10", "100", "1 s"].forEach((label, decade) => draw.fillText(label, decade * width / 4, height - 3));
-    canvas.setAttribute("aria-label", `Distribution of ${times.length} answer times, from ${shorter(times[0])} to ${shorter(times.at(-1))} ms`);
+    const range = times.length ? `, from ${duration(times[0])} to ${duration(times.at(-1))}` : "";
+    canvas.setAttribute("aria-label", `Distribution of ${times.length} answer times of the last 30 s${range}`);
   }
 }

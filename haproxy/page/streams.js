@@ -1,14 +1,18 @@
 // Streams that are held, and what happens when their replica goes.
 
-import {Card, SHOWN, colour, explain, figures, pen, refusal, shorter, sleep} from "./card.js";
+import {Card, SHOWN, colour, duration, explain, figures, keep, pen, refusal, sleep} from "./card.js";
 
 // Yield the events of a text/event-stream as objects of their fields.
 async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let text = "", part; !(part = await reader.read()).done;) {
-    const pieces = (text + part.value).replaceAll("\r\n", "\n").split("\n\n");
-    text = pieces.pop();
-    for (const piece of pieces) yield Object.fromEntries(piece.split("\n").map(line => /^([^:]*):? ?(.*)$/.exec(line).slice(1)));
+  try {
+    for (let text = "", part; !(part = await reader.read()).done;) {
+      const pieces = (text + part.value).replaceAll("\r\n", "\n").split("\n\n");
+      text = pieces.pop();
+      for (const piece of pieces) yield Object.fromEntries(piece.split("\n").map(line => /^([^:]*):? ?(.*)$/.exec(line).slice(1)));
+    }
+  } finally {
+    reader.cancel().catch(() => {});
   }
 }
 
@@ -16,7 +20,7 @@ export class Stream extends Card {
   constructor(article) {
     const {stream, path} = article.dataset, name = `${path.slice(1, 5).toUpperCase()}: ${stream}`;
     super(article, `<div class="row"><h3>${name}</h3><button aria-pressed="false" aria-label="Open ${name}">Open</button></div>
-      ${figures(["replica", "tick", "lost", "reopened", ...(stream === "WebSocket" ? ["round trip ms"] : [])])}
+      ${figures(["replica", "tick", "lost", "reopened", ...(stream === "WebSocket" ? ["round trip"] : [])])}
       <canvas class="ticks" role="img" aria-label="Ticks of the last 30 s"></canvas><ol class="log" role="log" tabindex="0" aria-label="What happened to ${name}"></ol>`);
     this.path = path;
     this.socket = stream === "WebSocket";
@@ -27,18 +31,18 @@ export class Stream extends Card {
       this.stop?.abort();
       this.stop = this.stop ? null : new AbortController();
       button.setAttribute("aria-pressed", !!this.stop);
-      button.textContent = this.stop ? "Close" : "Open";
       if (this.stop) this.hold(this.stop.signal);
       else this.note("closed by you");
     };
   }
 
   note(text) {
-    const line = document.createElement("li"), time = document.createElement("time");
+    const list = this.find("ol"), line = document.createElement("li"), time = document.createElement("time");
+    if (list.firstChild?.lastChild.data === text) return;  // tried again, with the same outcome
     time.textContent = new Date().toLocaleTimeString();
     line.append(time, text);
-    this.find("ol").prepend(line);
-    while (this.find("ol").children.length > 50) this.find("ol").lastChild.remove();
+    list.prepend(line);
+    if (list.children.length > 50) list.lastChild.remove();
   }
 
   async hold(signal) {
@@ -55,9 +59,9 @@ export class Stream extends Card {
       }
       if (signal.aborted) return;
       if (this.told) tries = 0;
-      this.ended ??= performance.now();
-      this.marks.push({at: performance.now(), end: true});
-      await sleep(wait || Math.random() * Math.min(5000, 300 * 2 ** tries));  // full jitter: not all at once
+      if (this.n !== undefined) this.ended ??= performance.now();
+      keep(this.marks, {at: performance.now(), end: true});
+      await sleep(wait * (1 + Math.random()) || Math.random() * Math.min(5000, 300 * 2 ** tries));  // full jitter: not all at once
     }
   }
 
@@ -78,14 +82,15 @@ export class Stream extends Card {
     return new Promise((done, fail) => {
       const socket = new WebSocket(location.origin.replace("http", "ws") + this.path);
       const ping = setInterval(() => socket.readyState === 1 && socket.send(performance.now()), 2000);
-      signal.addEventListener("abort", () => socket.close());
+      signal.onabort = () => socket.close();
       socket.onmessage = ({data}) => {
         const said = JSON.parse(data);
         if (said.type === "tick") this.tick(said);
-        else this.show("round trip ms", shorter(performance.now() - said.data));
+        else this.show("round trip", duration(performance.now() - said.data));
       };
       socket.onclose = ({code, reason}) => {
         clearInterval(ping);
+        if (signal.aborted) return done(0);
         if (code === 1006) return fail(new Error("no closing handshake (1006)"));
         this.note(`closed by the replica: ${code} ${reason}`);
         done(0);
@@ -99,18 +104,17 @@ export class Stream extends Card {
       const after = this.ended && `${((at - this.ended) / 1000).toFixed(1)} s later`;
       this.reopened += !!after;
       this.note(after ? `went on at ${instance} ${after}, ${lost || "none"} lost` : `opened at ${instance}`);
-      this.marks.push({at, label: instance});
+      keep(this.marks, {at, label: instance});
       this.told = true;
       this.ended = undefined;
     }
     this.lost += lost;
-    this.marks.push({at});
+    keep(this.marks, {at});
     this.n = n;
     this.instance = instance;
   }
 
   draw(now) {
-    while (this.marks.length && this.marks[0].at < now - SHOWN) this.marks.shift();
     const {draw, width, height} = pen(this.find("canvas"));
     for (const {at, label, end} of this.marks) {
       const x = width * (1 - (now - at) / SHOWN);

@@ -1,41 +1,46 @@
 // Waiting requests, all at once.
 
-import {Card, figures, shorter, sleep} from "./card.js";
+import {Card, duration, figures, sleep} from "./card.js";
 
 const HOST_LIMIT = 6;  // connections that a browser opens to a host
+const PATIENCE = 20_000;
 
 export class Waiting extends Card {
   constructor(article) {
     const service = article.dataset.waiting;
     super(article, `<h3>${service.toUpperCase()}</h3>${figures(["answered", "failed", "took", "in replicas", "in the queue"])}
-      <div class="bars" role="img" aria-label="Nothing sent yet"></div>`);
+      <div class="bars" role="img" aria-label="Nothing sent yet"></div><p class="bad" role="status"></p>`);
     this.service = service;
     this.frames = [];
     this.answers = [];
+    this.opened = 0;
   }
 
   // Open frames on other names of this host, one for six requests; none where those names lead elsewhere.
   async open(count) {
     if (!["127.0.0.1", "localhost"].includes(location.hostname)) return false;
-    const missing = Array.from({length: Math.ceil(count / HOST_LIMIT) - this.frames.length}, (_, more) => {
-      const frame = document.createElement("iframe"), host = `${this.service}-${this.frames.length + more}.localhost`;
+    const missing = Array.from({length: Math.ceil(count / HOST_LIMIT) - this.frames.length}, () => {
+      const frame = document.createElement("iframe"), host = `${this.service}-${this.opened++}.relay.localhost`;
       frame.hidden = true;
       frame.src = `http://${host}:${location.port || 80}/page/relay`;
       const ready = new Promise(done => addEventListener("message", ({source}) => source === frame.contentWindow && done(frame)));
       document.body.append(frame);
-      return Promise.race([ready, sleep(3000)]);
+      return Promise.race([ready, sleep(3000).then(() => this.frames.includes(frame) || frame.remove())]);
     });
     const opened = await Promise.all(missing);
     this.frames.push(...opened.filter(Boolean));
     return opened.every(Boolean);
   }
 
-  async run(count, relayed, changed) {
-    const began = performance.timeOrigin + performance.now();
+  async run(count, changed) {
+    const began = Date.now();
     this.answers = [];
     await Promise.all(Array.from({length: count}, async (_, id) => {
       const path = `/${this.service}/wait?seconds=1`;
-      const answer = await (relayed ? this.relay(this.frames[id % this.frames.length], id, path) : this.ask(path));
+      const answer = await Promise.race([
+        this.relay(this.frames[id % this.frames.length], id, path),
+        sleep(PATIENCE).then(() => ({status: 0, began, ended: Date.now()})),
+      ]);
       this.answers.push({from: answer.began - began, to: answer.ended - began, ...answer});
       changed();
     }));
@@ -50,12 +55,6 @@ export class Waiting extends Card {
       });
       frame.contentWindow.postMessage({id, path}, new URL(frame.src).origin);
     });
-  }
-
-  async ask(path) {
-    const now = () => performance.timeOrigin + performance.now(), began = now();
-    const answer = await fetch(path, {cache: "no-store"}).catch(() => ({status: 0}));
-    return {status: answer.status, said: await answer.json?.().catch(() => ({})), began, ended: now()};
   }
 
   // Draw on a scale of so many milliseconds, which both services share.
@@ -78,10 +77,12 @@ export class Waiting extends Card {
     });
     for (let second = 1000; second < longest; second += 1000) put("s", second, second, {text: `${second / 1000} s`});
     bars.style.height = `${5 * this.answers.length + 20}px`;
-    const took = good.length ? shorter(Math.max(...good.map(({to}) => to))) : "–", failed = this.answers.length - good.length;
+    const took = good.length ? duration(Math.max(...good.map(({to}) => to))) : "–", failed = this.answers.length - good.length;
     this.show("answered", good.length);
     this.show("failed", failed);
     this.show("took", took);
+    const complaints = this.answers.filter(({status}) => status !== 200).map(({status, said}) => said?.detail ?? (status || "no answer"));
+    this.find("p").textContent = [...new Set(complaints)].join("; ");
     bars.setAttribute("aria-label", `${good.length} answers, the last after ${took}; ${failed} failed`);
   }
 }
