@@ -1,6 +1,8 @@
 """Requests are spread over the replicas; replicas that come, die or go cost no request."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import httpx
@@ -15,6 +17,19 @@ def test_requests_are_spread_over_all_replicas(client: httpx.Client, stack: Stac
     shares = {instance: answers.count(instance) for instance in answers}
     assert len(shares) == 3
     assert min(shares.values()) >= 15, shares
+
+
+def test_requests_that_wait_overlap_in_each_replica(stack: Stack, service: str) -> None:
+    def wait(count: int) -> float:
+        began = time.monotonic()
+        with ThreadPoolExecutor(count) as together:
+            url = f"{stack.url}/{service}/wait?seconds=1"
+            answers = [together.submit(httpx.get, url, timeout=30) for _ in range(count)]
+        assert {answer.result().status_code for answer in answers} == {200}
+        return time.monotonic() - began
+
+    alone = wait(1)
+    assert wait(12) < 3 * alone  # four in each of three replicas, one after the other: 4 times
 
 
 def test_a_replica_that_is_killed_costs_no_get_and_comes_back(stack: Stack, service: str) -> None:

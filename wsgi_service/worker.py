@@ -1,5 +1,6 @@
 """gunicorn's thread worker, after the pattern Leader/Followers."""
 
+import errno
 import os
 import select
 import selectors
@@ -10,6 +11,7 @@ from contextlib import suppress
 from socket import socket
 from typing import Any
 
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 import response  # noqa: F401 - replaces what gunicorn makes answers with
@@ -37,7 +39,7 @@ class Worker(ThreadWorker):
         self._ending = threading.Lock()  # whoever ends a turn, its thread or the main one, holds it
         self._resting = False  # the main thread waits for a turn to begin
         self._connections: set[TConn] = set()
-        self._stop_idle = float("inf")  # when idle connections are closed, whatever their own timeout (monotonic clock)
+        self.keepalived_conns: Any = self._connections  # gunicorn asks how many there are
 
     def run(self) -> None:
         """Start the threads, and see that the lead is passed on until told to stop; then until all is answered."""
@@ -47,22 +49,27 @@ class Worker(ThreadWorker):
         while self.alive and self.is_parent_alive():
             self.notify()
             self._close_idle()
-            self._watch(1.0)
+            self._watch(1.0, alive=True)
         self.alive = False
         self.set_accept_enabled(False)
         for listener in self.sockets:
             listener.close()
         now = time.monotonic()
-        self._stop_idle = now + LINGER_SECONDS
+        for conn in list(self._connections):
+            conn.timeout = min(now + LINGER_SECONDS, conn.timeout or now)
         while self._connections and time.monotonic() < now + self.cfg.graceful_timeout:
             self.notify()
             self._close_idle()
-            self._watch(0.1)
+            self._watch(0.1, alive=False)
 
-    def _watch(self, seconds: float) -> None:
-        """Pass the lead on whenever a request keeps it. Return after so many seconds, or at a signal."""
+    def set_accept_enabled(self, enabled: bool | None) -> None:
+        """Accept connections or do not; none any more once this worker stops, whichever thread says so last."""
+        with self._ending:
+            super().set_accept_enabled(bool(enabled) and self.alive)
+
+    def _watch(self, seconds: float, *, alive: bool) -> None:
+        """Pass the lead on whenever a request keeps it. Return after so many seconds, or once `alive` has changed."""
         end = time.monotonic() + seconds
-        alive = self.alive
         while self.alive == alive and (left := end - time.monotonic()) > 0:
             self._resting = True  # said before the look, so that a turn that begins behind it wakes this thread
             turn = self._turn
@@ -87,35 +94,41 @@ class Worker(ThreadWorker):
         """Close the connections on which no request has come for too long."""
         now = time.monotonic()
         for conn in list(self._connections):
-            deadline = min(self._stop_idle, conn.timeout or self._stop_idle)
-            if deadline <= now and self._taken(conn):
-                self._connections.discard(conn)
+            if now < (conn.timeout or now) or not self._taken(conn):
+                continue
+            poll = select.poll()
+            poll.register(conn.sock, select.POLLIN)
+            if poll.poll(0):  # a request has come, but every thread is kept by another
+                self._await_request(conn)
+            else:
                 conn.close()
+                self._connections.discard(conn)
 
     def _taken(self, conn: TConn) -> bool:
         """Take the connection out of the poller; return whether it was there, and so is this thread's alone."""
         try:
             self.poller.unregister(conn.sock)
-        except (KeyError, ValueError):  # a request has come, or it is closed
+        except (KeyError, ValueError, RuntimeError):  # another thread was faster, or has closed it
             return False
         return True
 
     def _follow(self) -> None:
         """Take the lead whenever it is free, for as long as no request keeps it."""
-        try:
-            while True:
-                self._lead.acquire()
+        while True:
+            self._lead.acquire()
+            try:
                 while self._serve():
                     pass
-        except BaseException:
-            self.log.exception("The leading thread failed, so this worker ends")
-            self.alive = False
-            os.write(self.PIPE[1], b".")
+            except BaseException:
+                self.log.exception("The leading thread failed, so this worker ends")
+                self.alive = False
+                os.write(self.PIPE[1], b".")
+                self._lead.release()
+                return
 
     def _serve(self) -> bool:
         """Wait for what comes and answer it; return whether this thread still leads."""
-        if self.alive:
-            self.set_accept_enabled(len(self._connections) < self.worker_connections)
+        self.set_accept_enabled(len(self._connections) < self.worker_connections)
         for key, _ in self.poller.select(1.0):
             if not isinstance(key.data, TConn):
                 key.data(key.fileobj)  # a listener's `accept`
@@ -125,14 +138,19 @@ class Worker(ThreadWorker):
 
     def accept(self, listener: socket) -> None:
         """Accept a connection; its request is answered when it has come."""
-        with suppress(OSError):  # the client has left, or this worker stops
+        try:
+            server = listener.getsockname()
             client, address = listener.accept()
-            conn = TConn(self.cfg, client, address, listener.getsockname())
-            conn.data_ready = True
-            self._await_request(conn)
+        except (OSError, AttributeError) as error:
+            if self.alive and getattr(error, "errno", None) not in (errno.EAGAIN, errno.ECONNABORTED):
+                raise
+            return  # the client has left, or this worker stops
+        conn = TConn(self.cfg, client, address, server)
+        conn.data_ready = True
+        self._await_request(conn)
 
     def _await_request(self, conn: TConn) -> None:
-        conn.set_timeout()
+        conn.timeout = time.monotonic() + (self.cfg.keepalive if self.alive else LINGER_SECONDS)
         self._connections.add(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, conn)
 
@@ -142,27 +160,19 @@ class Worker(ThreadWorker):
         if self._resting:
             self._resting = False
             os.write(self.PIPE[1], b".")
-        again = False
         try:
             while (again := self.handle(conn) is True) and conn.parser.unreader.buf.getvalue():
                 pass  # the next request came with the body of the last
+            if again:
+                self._await_request(conn)
         except BaseException:
             self.log.exception("Error handling request")
-        if again:
-            self._await_request(conn)
-        else:
-            self._connections.discard(conn)
+            again = False
+        if not again:
             with suppress(OSError):  # it is closed already
                 conn.close(graceful=True)
+            self._connections.discard(conn)
         return self._end(turn)
-
-    def is_parent_alive(self) -> bool:
-        """Refuse connections as soon as the master has gone; what was accepted is still answered."""
-        alive = bool(super().is_parent_alive())
-        if not alive:
-            for listener in self.sockets:
-                listener.close()
-        return alive
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
         """Read on for a while after an answer that came before the end of the request's body.
@@ -171,5 +181,8 @@ class Worker(ThreadWorker):
         reset takes the answer with it.
         """
         parser: Any = conn.parser
-        drained = parser.finish_body(deadline=time.monotonic() + LINGER_SECONDS, max_bytes=sys.maxsize)
+        try:
+            drained = parser.finish_body(deadline=time.monotonic() + LINGER_SECONDS, max_bytes=sys.maxsize)
+        except ParseException:  # the answer is complete, and no place for another
+            return False
         return keepalive and bool(drained)
