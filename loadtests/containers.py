@@ -14,7 +14,20 @@ import psutil
 from docker.errors import DockerException
 from docker.models.containers import Container
 
-from deployment import SERVICES, SETTINGS, TIERS, Elsewhere, LoadError, aside, cores, run, servers, settled, wait_until
+from deployment import (
+    SERVICES,
+    SETTINGS,
+    TIERS,
+    Elsewhere,
+    LoadError,
+    cores,
+    kept,
+    run,
+    servers,
+    settled,
+    this_process,
+    wait_until,
+)
 
 PORTS = {"wsgi": 8001, "asgi": 8002}
 SLOW_CPUS = 0.1
@@ -90,24 +103,21 @@ class Compose(Elsewhere):
             self.generator = self.engine.containers.get(identity)
             after.callback(self._remove_helpers)
             if self.generator_core is not None:
-                for tier in TIERS:
-                    for container in self.containers(tier):
-                        self._keep(container, self.stack_cores)
-                after.callback(self._release)
-                after.enter_context(engine_on(self.stack_cores))
-                after.enter_context(aside(self.stack_cores, self.generator_core))
+                self._keep_all(self.stack_cores)
+                after.callback(self._keep_all, self.all_cores)
+                after.enter_context(kept(engine, self.stack_cores, self.all_cores))
+                after.enter_context(kept(this_process, self.stack_cores, self.all_cores))
             yield
 
     def _keep(self, container: Container, on: list[int]) -> None:
         if on:
             container.update(cpuset_cpus=",".join(map(str, on)))
 
-    def _release(self) -> None:
-        every = [*self.stack_cores, *([] if self.generator_core is None else [self.generator_core])]
+    def _keep_all(self, on: list[int]) -> None:
         for tier in TIERS:
             for container in self.containers(tier):
                 with suppress(DockerException):  # it has ended
-                    self._keep(container, every)
+                    self._keep(container, on)
 
     def _remove_helpers(self) -> None:
         for container in (self.generator, *self.balancers.values()):
@@ -193,21 +203,6 @@ def gone() -> Never:
     raise LoadError("the stack no longer runs")
 
 
-@contextmanager
-def engine_on(stack_cores: list[int]) -> Iterator[None]:
-    """Keep the engine's own processes, which write the logs, on these cores too, where this user may."""
-    before: dict[int, set[int]] = {}
-    for process in psutil.process_iter(["name"]):
-        if process.info["name"] not in ENGINE:
-            continue
-        with suppress(psutil.Error, OSError):
-            for thread in process.threads():
-                affinity = os.sched_getaffinity(thread.id)
-                os.sched_setaffinity(thread.id, stack_cores)
-                before[thread.id] = affinity
-    try:
-        yield
-    finally:
-        for thread_id, affinity in before.items():
-            with suppress(OSError):  # it has ended
-                os.sched_setaffinity(thread_id, affinity)
+def engine() -> list[psutil.Process]:
+    """Return the engine's own processes, which write the logs."""
+    return [process for process in psutil.process_iter(["name"]) if process.info["name"] in ENGINE]

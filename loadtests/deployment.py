@@ -12,8 +12,8 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,16 @@ class Elsewhere:
 
     name = "elsewhere"
     at_hand: tuple[str, ...] = ("nothing",)
+    stack_cores: list[int] = []  # noqa: RUF012 - never changed in place
     generator_core: int | None = None
 
     def __init__(self, url: str) -> None:
         self.url = url
+
+    @property
+    def all_cores(self) -> list[int]:
+        """The stack's, and the generator's."""
+        return self.stack_cores + ([] if self.generator_core is None else [self.generator_core])
 
     def hosts(self, service: str, *, direct: bool, balance: str) -> str:
         """Return where requests for the service go."""
@@ -144,16 +150,27 @@ def settled(statistics: str) -> bool:
 
 
 @contextmanager
-def aside(stack_cores: list[int], generator_core: int | None) -> Iterator[None]:
-    """Keep this process, and what it starts, off the generator's core."""
-    if generator_core is None:
-        yield
-        return
-    os.sched_setaffinity(0, stack_cores)
+def kept(processes: Callable[[], Iterable[psutil.Process]], on: list[int], afterwards: list[int]) -> Iterator[None]:
+    """Keep processes, and what they start, on some cores, as far as this user may; then give them all of these."""
+    move(processes(), on)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, {*stack_cores, generator_core})
+        move(processes(), afterwards)
+
+
+def move(processes: Iterable[psutil.Process], cores: list[int]) -> None:
+    """Let every thread of the processes run on these cores alone."""
+    for process in processes:
+        with suppress(psutil.Error):
+            for thread in process.threads():
+                with suppress(OSError):  # it has ended, or is somebody else's
+                    os.sched_setaffinity(thread.id, cores)
+
+
+def this_process() -> list[psutil.Process]:
+    """Return the process that runs the load tests."""
+    return [psutil.Process()]
 
 
 def wait_until(holds: Any, what: str, seconds: float = 60) -> None:

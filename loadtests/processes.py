@@ -1,6 +1,5 @@
 """The stack as local processes under supervisor (./scripts/up --local)."""
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from deployment import ROOT, SETTINGS, TIERS, Elsewhere, aside, cores, run, servers, settled, wait_until
+from deployment import ROOT, SETTINGS, TIERS, Elsewhere, cores, kept, run, servers, settled, this_process, wait_until
 
 
 class Local(Elsewhere):
@@ -36,21 +35,14 @@ class Local(Elsewhere):
         if self.generator_core is None:
             yield
             return
-        before = self.supervisor.cpu_affinity()
-        try:
-            self._keep(self.stack_cores)
-            with aside(self.stack_cores, self.generator_core):
-                yield
-        finally:
-            self._keep(before)
+        with (
+            kept(self._all, self.stack_cores, self.all_cores),
+            kept(this_process, self.stack_cores, self.all_cores),
+        ):
+            yield
 
-    def _keep(self, on: list[int]) -> None:
-        for process in (self.supervisor, *self.supervisor.children(recursive=True)):
-            for thread in process.threads():
-                try:
-                    os.sched_setaffinity(thread.id, on)
-                except OSError:
-                    continue  # it has ended
+    def _all(self) -> list[psutil.Process]:
+        return [self.supervisor, *self.supervisor.children(recursive=True)]
 
     def _control(self, *command: str) -> str:
         return run(".venv/local/bin/supervisorctl", "-c", "scripts/supervisord.conf", *command)

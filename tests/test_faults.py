@@ -279,7 +279,9 @@ def test_rolling_replacement_loses_nothing(journaled: Journaled, pytestconfig: p
             before = {service: stack.instances(service) for service in SERVICES}
             assert "all replicas are new" in run("./scripts/roll").stdout
     assert_kept(journaled, seen)
-    assert set(seen["asgi"].held.closed) <= {1012}
+    assert set(seen["asgi"].held.closed) <= {1012}, [
+        line for line in stack.log("haproxy").splitlines() if "asgi_streams" in line
+    ][-60:]
     stack.wait_whole()
     for service in SERVICES:
         after = stack.instances(service)

@@ -48,8 +48,8 @@ SCENARIO = Scenario(
         "ASGI": Variant((Users(AsgiRequests, rate=POINT), Users(AsgiStream, 50), Users(AsgiSocket, 150)), "asgi"),
     },
     thresholds=(Threshold("failed", at_most=0), Threshold("lost", at_most=0)),
-    seconds=(16, 24),
+    seconds=(13, 24),
     drawn="timeline",
     needs="stack",
-    faults={"kill": 2, "drain": 7},
+    faults={"kill": 1.5, "drain": 5},
 )
