@@ -299,13 +299,14 @@ def shares(declared: dict[str, Any], summary: Summary) -> Figure:
 def tiers(axes: Axes, declared: dict[str, Any], summary: Summary, point: float) -> None:
     """Draw the CPU time of a request, tier by tier, for each variant at a point."""
     names = [variant for variant in declared["variants"] if (variant, point) in summary]
+    widest = max((summary[variant, point].median("cpu_us") or 0.0 for variant in names), default=0.0)
     for position, variant in enumerate(names):
         left = 0.0
         service = declared["variants"][variant]["service"]
         for tier in ("haproxy", service):
             if (median := summary[variant, point].median(f"{tier}_us")) is not None:
                 axes.barh(position, median, left=left, color=COLOURS[tier], height=0.5)
-                if median > 20:
+                if median > 0.08 * widest:  # wide enough for its figure
                     axes.annotate(
                         number(median),
                         (left + median / 2, position),

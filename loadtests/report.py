@@ -17,9 +17,10 @@ p{margin:.3rem 0}svg{width:100%;height:auto;display:block}
 figure{margin:.5rem 0}figcaption{margin:.3rem 0}.doc,.quiet{color:color-mix(in srgb,var(--ink) 70%,var(--paper))}
 table{border-collapse:collapse;font-size:.85rem;margin:.5rem 0}
 th,td{text-align:right;padding:.15rem .6rem;border-bottom:1px solid var(--faint)}
-th:first-child,td:first-child{text-align:left}.text td{text-align:left}.bad{color:var(--bad);font-weight:600}
+th:first-child,td:first-child{text-align:left}.text td,.text th{text-align:left}.bad{color:var(--bad);font-weight:600}
 div.wide{overflow-x:auto}summary{cursor:pointer}nav a{margin-right:.8rem}a{color:inherit}
-@media print{body{max-width:none;padding:0}section{break-inside:avoid}nav{display:none}details>*{display:block}}
+@media print{body{max-width:none;padding:0}section{break-inside:avoid}nav{display:none}
+details::details-content{content-visibility:visible;height:auto}table{font-size:.62rem}th,td{padding:.1rem .3rem}}
 """
 COLUMNS = {  # of the tables: a figure, its heading
     "rate": "a second",
