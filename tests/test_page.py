@@ -78,7 +78,7 @@ def test_each_answer_falls_into_the_lane_of_its_replica(page: Page, stack: Stack
 
 
 @pytest.mark.full
-def test_the_lane_of_a_killed_replica_stops_and_others_take_over(page: Page, stack: Stack, service: str) -> None:
+def test_the_lane_of_a_stopped_replica_stops_and_others_take_over(page: Page, stack: Stack, service: str) -> None:
     requests = card(page, f'data-requests="{service}"')
     page.get_by_role("button", name=f"Send requests to {service.upper()}").click()
     wait_until(lambda: len(lanes(page, service)) == 3, "the lanes fill")
