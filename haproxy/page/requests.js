@@ -63,7 +63,7 @@ export class Requests extends Card {
   lane(name) {
     if (!this.lanes.has(name)) {
       const row = this.find("tbody").insertRow();
-      row.innerHTML = `<th scope="row"><td><canvas role="img"></canvas><td class="number"><td class="number">`;
+      row.innerHTML = `<th scope="row"><td><canvas role="img" aria-label="Its first answer"></canvas><td class="number"><td class="number">`;
       row.cells[0].textContent = name;
       row.classList.toggle("bad", name === FAILED);
       this.lanes.set(name, Object.assign([], {row, count: 0}));
