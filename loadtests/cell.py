@@ -1,8 +1,9 @@
-"""Measures one variant of a scenario at one point, in a Locust process of its own.
+"""Measures variants of a scenario, each at one point and in a Locust process of its own.
 
-USAGE: cell.py SPECIFICATION    a JSON object, see `main`; run by run.py
+USAGE: cell.py    run by measurement.py; reads a line for each measurement, a JSON object: see `measure`
 
-Prints a line of JSON when it is ready to load, when the measuring begins and ends, and last with what was seen.
+Prints a line of JSON when it is ready to load, when the measuring begins and ends, with what was seen, and when the
+process has ended.
 """
 
 import os
@@ -18,9 +19,10 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import gevent
+import gevent.monkey
 import locust
 import psutil
 from locust.env import Environment
@@ -135,13 +137,12 @@ def prepare(spec: dict[str, Any]) -> Iterator[tuple[type, int]]:
             yield type(user.__name__, (user,), attributes), count
 
 
-def main() -> None:
+def measure(spec: dict[str, Any]) -> NoReturn:
     """Measure: load, wait until all streams are open, warm up, record for as long as asked, tell, and end.
 
     The specification: `scenario`, `variant`, `point`, `host` (an address or several, with commas), `seconds`, `step`
     (of the timeline, seconds), `seed`, and `core` (the processor to stay on, or null).
     """
-    spec = json.loads(sys.argv[1])
     if spec["core"] is not None:
         os.sched_setaffinity(0, {spec["core"]})
     random.seed(spec["seed"])
@@ -208,6 +209,20 @@ def main() -> None:
         generator_bytes=memory,
     )
     os._exit(0)  # the connections end with the process
+
+
+def main() -> None:
+    """Measure as often as is asked for, each time in a process that begins as this one has: it has only imported.
+
+    That takes a second, which a process started anew would need each time. gevent's loop begins in the new one.
+    """
+    fork, wait = (gevent.monkey.get_original("os", name) for name in ("fork", "waitpid"))
+    for line in sys.stdin:
+        child = fork()
+        if child == 0:
+            measure(json.loads(line))
+        _, status = wait(child, 0)
+        say(event="ended", status=os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -88,10 +87,9 @@ class Compose(Elsewhere):
         command = ["bash", "-c", "echo 'show stat' | socat /var/lib/haproxy/admin.sock -"]
         return str(container.exec_run(command).output.decode())
 
-    def generate(self, command: list[str]) -> subprocess.Popen[str]:
+    def within(self, command: tuple[str, ...]) -> list[str]:
         """See Elsewhere."""
-        command = ["docker", "exec", str(self.generator and self.generator.id), *command]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return ["docker", "exec", "--interactive", str(self.generator and self.generator.id), *command]
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
@@ -101,12 +99,12 @@ class Compose(Elsewhere):
             options = ["--detach", "--no-deps", "--entrypoint", "sleep"]
             identity = run("docker", "compose", "--profile", "load", "run", *options, "locust-worker", "infinity")
             self.generator = self.engine.containers.get(identity)
-            after.callback(self._remove_helpers)
+            after.callback(remove, self.generator)
+            after.callback(self.done)
             if self.generator_core is not None:
                 self._keep_all(self.stack_cores)
                 after.callback(self._keep_all, self.all_cores)
-                after.enter_context(kept(engine, self.stack_cores, self.all_cores))
-                after.enter_context(kept(this_process, self.stack_cores, self.all_cores))
+                after.enter_context(kept(lambda: engine() + this_process(), self.stack_cores, self.all_cores))
             yield
 
     def _keep(self, container: Container, on: list[int]) -> None:
@@ -119,11 +117,10 @@ class Compose(Elsewhere):
                 with suppress(DockerException):  # it has ended
                     self._keep(container, on)
 
-    def _remove_helpers(self) -> None:
-        for container in (self.generator, *self.balancers.values()):
-            if container is not None:
-                with suppress(DockerException):
-                    container.remove(force=True, v=True)
+    def done(self) -> None:
+        """See Elsewhere: the extra balancers, whose checks cost the replicas something."""
+        while self.balancers:
+            remove(self.balancers.popitem()[1])
 
     @contextmanager
     def slowed(self, service: str) -> Iterator[str]:
@@ -197,6 +194,12 @@ class Compose(Elsewhere):
             | {name: answer.output.decode().split()[2] for name, answer in asked.items()}
             | {"docker": self.engine.version()["Version"]}
         )
+
+
+def remove(container: Container) -> None:
+    """Remove a container, running or not."""
+    with suppress(DockerException):  # it has gone
+        container.remove(force=True, v=True)
 
 
 def gone() -> Never:

@@ -8,6 +8,7 @@ killed, drained or slowed.
 import csv
 import io
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -75,11 +76,27 @@ class Elsewhere:
         """Return where requests for the service go."""
         return self.url
 
-    def generate(self, command: list[str]) -> subprocess.Popen[str]:
-        """Start a program of the load tests' environment: `python cell.py ...` or `wrk ...`."""
+    @contextmanager
+    def generate(self, *command: str) -> Iterator[subprocess.Popen[str]]:
+        """Run a program of the load tests' environment, `python cell.py` or `wrk ...`; end it afterwards."""
+        with subprocess.Popen(
+            self.within(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for run.py alone
+        ) as process:
+            try:
+                yield process
+            finally:
+                end(process)
+
+    def within(self, command: tuple[str, ...]) -> list[str]:
+        """Return the command that runs this one where the load comes from."""
         if command[0] == "python":
-            command = [str(ROOT / ".venv/load/bin/python"), str(ROOT / "loadtests" / command[1]), *command[2:]]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            command = (str(ROOT / ".venv/load/bin/python"), str(ROOT / "loadtests" / command[1]))
+        return list(command)
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
@@ -93,6 +110,9 @@ class Elsewhere:
 
     def settle(self) -> None:
         """Wait until each service has its replicas up, and nobody is served any more who was before."""
+
+    def done(self) -> None:
+        """End what one scenario alone has needed."""
 
     def fresh(self) -> None:
         """Start everything anew, so that memory can be told from what was used before."""
@@ -128,6 +148,12 @@ class Elsewhere:
     def facts(self) -> dict[str, str]:
         """Return what is known of the software, and of its settings."""
         return {}
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill a process of `generate` and what it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def servers(statistics: str) -> dict[str, int]:

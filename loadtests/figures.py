@@ -77,7 +77,8 @@ def svg(figure: Figure, title: str) -> str:
         text = text.replace(colour, f"var(--{variable})")
     label = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     text = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
-    return re.sub(r"<svg ([^>]*)>", rf'<svg role="img" aria-label="{label}" \1><style>{STYLE}</style>', text, count=1)
+    root = f'<svg role="img" aria-label="{label}" style="background:var(--paper)"'  # a page around it may have another
+    return re.sub(r"<svg ([^>]*)>", rf"{root} \1><style>{STYLE}</style>", text, count=1)
 
 
 def panels(columns: int, rows: int = 1, height: float = 3.1, **options: Any) -> tuple[Figure, Any]:

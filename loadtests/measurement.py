@@ -1,4 +1,4 @@
-"""One measurement: the generator's process, what the stack used and served meanwhile, and the harm done to it."""
+"""One measurement: what the generator saw, what the stack used and served meanwhile, and the harm done to it."""
 
 import datetime
 import json
@@ -6,14 +6,14 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
-from typing import Self
+from typing import Any, Self
 
 import psutil
 from docker.errors import DockerException
 
-from deployment import Elsewhere, LoadError
+from deployment import Elsewhere, LoadError, end
 from gates import broken
 from plan import Planned
 from results import Cell
@@ -101,11 +101,41 @@ class Harm:
                 self.failed = error
 
 
-class Measurement:
-    """One cell: a generator's process, and what the stack did meanwhile."""
+class Generator:
+    """The program that generates the load, in a new process for each measurement (cell.py)."""
 
-    def __init__(self, stack: Elsewhere, name: str, scenario: Scenario, planned: Planned) -> None:
-        self.stack, self.name, self.scenario, self.planned = stack, name, scenario, planned
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def measure(self, spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield what is told of a measurement, as it goes on; raise LoadError where it fails, or does not end."""
+        complaint = "it has ended"
+        limit = threading.Timer(spec["seconds"] + 120, end, [self._process])
+        limit.start()
+        try:
+            with suppress(BrokenPipeError):
+                print(json.dumps(spec), file=self._process.stdin, flush=True)
+            for line in self._process.stdout or ():
+                if not line.startswith("{"):  # what Python, Locust or the engine have to say
+                    complaint = line.strip() or complaint
+                    continue
+                said = json.loads(line)
+                if said["event"] != "ended":
+                    yield said
+                elif said["status"] == 0:
+                    return
+                else:
+                    break
+        finally:
+            limit.cancel()
+        raise LoadError(f"the generator failed: {complaint}")
+
+
+class Measurement:
+    """One cell: what the generator saw, and what the stack did meanwhile."""
+
+    def __init__(self, stack: Elsewhere, generator: Generator, name: str, scenario: Scenario, planned: Planned) -> None:
+        self.stack, self.generator, self.name, self.scenario, self.planned = stack, generator, name, scenario, planned
         self.variant = scenario.variants[planned.variant]
         self.cell: Cell = {
             "scenario": name,
@@ -135,23 +165,13 @@ class Measurement:
                 "core": self.stack.generator_core,
             }
             meter = after.enter_context(Meter(self.stack.processes()))
-            process = self.stack.generate(["python", "cell.py", json.dumps(spec)])
-            after.callback(process.kill)
-            limit = threading.Timer(self.planned.seconds + 120, process.kill)
-            limit.start()
-            after.callback(limit.cancel)
             harm = after.enter_context(Harm(self.stack, self.variant.service, self.scenario.faults))
-            self._follow(process, meter, harm, baseline)
+            self._follow(spec, meter, harm, baseline)
         self.cell["invalid"] = broken(self.cell["generator"])
         return self.cell
 
-    def _follow(self, process: "subprocess.Popen[str]", meter: Meter, harm: Harm, baseline: dict[str, int]) -> None:
-        complaint = ""
-        for line in process.stdout or ():
-            if not line.startswith("{"):  # what Python or Locust have to say
-                complaint = line.strip() or complaint
-                continue
-            said = json.loads(line)
+    def _follow(self, spec: dict[str, Any], meter: Meter, harm: Harm, baseline: dict[str, int]) -> None:
+        for said in self.generator.measure(spec):
             if said["event"] == "ready":
                 served = self.stack.served(self.variant.balance) if self.scenario.slowed else {}
             elif said["event"] == "begin":
@@ -165,9 +185,6 @@ class Measurement:
                     got = self.stack.served(self.variant.balance)
                     self.cell["served"] = {address: many - served.get(address, 0) for address, many in got.items()}
         harm.wait()
-        process.wait()
-        if "series" not in self.cell:
-            raise LoadError(f"the generator ended with status {process.returncode}: {complaint}")
         if self.scenario.faults:  # a replica that was killed has used CPU time that nobody can ask it for any more
             del self.cell["cpu"]
 
@@ -177,7 +194,8 @@ class Measurement:
         path = self.variant.users[0].user.path  # type: ignore[attr-defined]
         command += ["wrk", "-t1", f"-c{self.planned.point:g}", f"-d{max(2, self.planned.seconds):.0f}s", host + path]
         try:
-            said, _ = self.stack.generate(command).communicate(timeout=self.planned.seconds + 30)
+            with self.stack.generate(*command) as wrk:
+                said, _ = wrk.communicate(timeout=self.planned.seconds + 30)
             (rate,) = re.findall(r"Requests/sec:\s+([\d.]+)", said)
         except (OSError, ValueError):
             raise LoadError("the cross-check needs wrk (apt-get install wrk)") from None

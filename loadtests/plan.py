@@ -13,7 +13,8 @@ from streams import OPENED_A_SECOND, Stream
 
 HERE = Path(__file__).parent
 REPETITIONS = {"quick": 3, "full": 5, "smoke": 1}
-OVERHEAD_SECONDS = 2.2  # of a cell: a process starts, connections open, samples are taken
+OVERHEAD_SECONDS = 0.7  # of a measurement: a process is forked, warms up, and tells what it saw
+SETTLING_SECONDS = 4.0  # of one with streams: their memory is read, and the stack notices that they have gone
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Planned:
     point: float
     repetition: int
     seconds: float  # of measuring
-    opening: float = 0.0  # seconds that its streams take to open
+    streaming: float = 0.0  # seconds that its streams take to open, and to go
     tool: str = "locust"
 
 
@@ -61,7 +62,7 @@ def plan(scenario: Scenario, size: str, chance: random.Random) -> list[Planned]:
     lasts = seconds(scenario, size)
     for repetition in range(REPETITIONS[size]):
         cells = [
-            Planned(name, point, repetition, lasts, opening(scenario.variants[name], point))
+            Planned(name, point, repetition, lasts, streaming(scenario.variants[name], point))
             for name, at in points(scenario, size).items()
             for point in at
         ]
@@ -71,10 +72,11 @@ def plan(scenario: Scenario, size: str, chance: random.Random) -> list[Planned]:
     return planned
 
 
-def opening(variant: Variant, point: float) -> float:
-    """Return the seconds that a variant's streams take to open."""
+def streaming(variant: Variant, point: float) -> float:
+    """Return the seconds that a variant's streams take to open, and to go."""
     users = [users.at(point) for users in variant.users]
-    return sum(count for user, count, _ in users if issubclass(user, Stream)) / OPENED_A_SECOND
+    count = sum(count for user, count, _ in users if issubclass(user, Stream))
+    return count / OPENED_A_SECOND + (SETTLING_SECONDS if count else 0)
 
 
 def listing() -> Iterator[str]:
@@ -83,7 +85,7 @@ def listing() -> Iterator[str]:
         lengths = []
         for size in ("quick", "full"):
             cells = plan(scenario, size, random.Random(0))
-            length = sum(cell.seconds + cell.opening + OVERHEAD_SECONDS for cell in cells)
+            length = sum(cell.seconds + cell.streaming + OVERHEAD_SECONDS for cell in cells)
             lengths.append(f"{length / 60:4.1f} min")
         yield f"{name:12} {lengths[0]}, --full {lengths[1]}   {doc}"
 
@@ -92,7 +94,7 @@ class Progress:
     """Tells how far the run is, and how long it still takes."""
 
     def __init__(self, planned: list[Planned]) -> None:
-        self.left, self.count, self.done = [cell.seconds + cell.opening for cell in planned], len(planned), 0
+        self.left, self.count, self.done = [cell.seconds + cell.streaming for cell in planned], len(planned), 0
         self.overhead, self.began = OVERHEAD_SECONDS, time.monotonic()
 
     def step(self, what: str) -> None:

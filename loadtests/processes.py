@@ -35,10 +35,7 @@ class Local(Elsewhere):
         if self.generator_core is None:
             yield
             return
-        with (
-            kept(self._all, self.stack_cores, self.all_cores),
-            kept(this_process, self.stack_cores, self.all_cores),
-        ):
+        with kept(lambda: self._all() + this_process(), self.stack_cores, self.all_cores):
             yield
 
     def _all(self) -> list[psutil.Process]:

@@ -1,7 +1,7 @@
 """Runs the load tests: cell by cell, in an order of chance, and ends with a report.
 
-USAGE: load [NAME...]             measure the scenarios that are named, or all (about a quarter of an hour)
-       load --full [NAME...]      all points, five repetitions, longer ones (an hour and a half)
+USAGE: load [NAME...]             measure the scenarios that are named, or all (about twelve minutes)
+       load --full [NAME...]      all points, five repetitions, longer ones (an hour and a quarter)
        load --smoke [NAME...]     the first point once, a second long: does it run?
        load --target URL [NAME..] somebody else's deployment of the same routes; without those that need to be at hand
        load --list                what there is, and how long it takes
@@ -38,7 +38,7 @@ from docker.errors import DockerException
 import report
 from containers import Compose
 from deployment import ROOT, Elsewhere, LoadError, run
-from measurement import Measurement
+from measurement import Generator, Measurement
 from plan import REPETITIONS, Progress, listing, plan, points, scenarios
 from processes import Local
 from results import FORMAT, Run, declare
@@ -68,9 +68,9 @@ class Session:
             results = Run(self._folder(), self._conditions(stack))
             try:
                 results.save_conditions()
-                with stack.prepared():
+                with stack.prepared(), stack.generate("python", "cell.py") as process:
                     stack.settle()
-                    self._measure(stack, results)
+                    self._measure(stack, Generator(process), results)
                 results.conditions["partial"] = ""
             except KeyboardInterrupt:
                 results.conditions["partial"] = "interrupted"
@@ -132,7 +132,7 @@ class Session:
             },
         }
 
-    def _measure(self, stack: Elsewhere, results: Run) -> None:
+    def _measure(self, stack: Elsewhere, generator: Generator, results: Run) -> None:
         chance = random.Random(self.seed)
         plans = {name: plan(scenario, self.size, chance) for name, (scenario, _) in self.scenarios.items()}
         progress = Progress([cell for planned in plans.values() for cell in planned])
@@ -146,7 +146,7 @@ class Session:
             for cell in planned:
                 tool = "" if cell.tool == "locust" else f", by {cell.tool}"
                 progress.step(f"{name}: {cell.variant}, {cell.point:g} {scenario.axis}{tool}")
-                measurement = Measurement(stack, name, scenario, cell)
+                measurement = Measurement(stack, generator, name, scenario, cell)
                 most = cell.point == max(other.point for other in planned)
                 try:
                     seen = measurement.make(baseline if most else {}, f"{self.seed}-{name}-{cell.repetition}")
@@ -163,6 +163,7 @@ class Session:
                 for reason in seen["invalid"]:
                     print(f"load:      invalid: {reason}")
                 progress.stepped()
+            stack.done()
 
 
 def running() -> Elsewhere | None:

@@ -217,6 +217,15 @@ def test_what_there_is_is_listed() -> None:
         assert f"\n{file.stem} " in f"\n{listed}"
 
 
+def test_each_measurement_has_a_process_of_its_own() -> None:
+    nonsense = json.dumps({"scenario": "nonsense", "core": None, "seed": 1}) + "\n"
+    done = subprocess.run(
+        [PYTHON, ROOT / "loadtests/cell.py"], input=2 * nonsense, capture_output=True, text=True, check=True
+    )
+    assert [json.loads(line) for line in done.stdout.splitlines()] == 2 * [{"event": "ended", "status": 1}]
+    assert done.stderr.count("No module named 'nonsense'") == 2
+
+
 def results_of(done: subprocess.CompletedProcess[str]) -> Path:
     """Return the folder of the run whose report the last line names."""
     return Path(done.stdout.splitlines()[-1].removeprefix("load: ")).parent

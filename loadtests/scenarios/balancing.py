@@ -11,7 +11,7 @@ from scenario import POINT, Scenario, Threshold, Users, Variant
 class Requests(Open):
     """Requests that compute a little."""
 
-    path = "/wsgi/work?rounds=10000"
+    path = "/wsgi/work?rounds=5000"
 
 
 SCENARIO = Scenario(

@@ -20,8 +20,8 @@ SCENARIO = Scenario(
     place=9,
     question="How many event streams are held, and how late do events come?",
     axis="event streams",
-    points=(100, 500, 2000),
-    all_points=(100, 500, 1000, 2000, 4000),
+    points=(100, 300, 1000),
+    all_points=(100, 300, 1000, 2000, 4000),
     variants={
         "WSGI": Variant((Users(WsgiEvents, POINT),), "wsgi", points=(6,)),  # three replicas with WSGI_STREAMS=2
         "ASGI": Variant((Users(AsgiEvents, POINT, interval_ms=2000),), "asgi"),
