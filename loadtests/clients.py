@@ -18,6 +18,7 @@ from arrivals import poisson
 from gauges import GAUGES
 
 TIMEOUT_SECONDS = 35.0  # HAProxy's own are shorter
+IDLE_SECONDS = 1.5  # longer, and a server may have closed the connection: gunicorn does after 2 s, our HAProxy after 15
 MOST_IN_FLIGHT = 4000  # of one open-loop user; what is due beyond it is dropped, and voids the measurement
 
 _numbers = itertools.count()
@@ -43,7 +44,7 @@ class Client(User):
         if not self.keep_alive:
             head.append("Connection: close")
         self.request = "\r\n".join([*head, "", ""]).encode()
-        self.idle: list[socket.socket] = []
+        self.idle: list[tuple[float, socket.socket]] = []  # since when, the longest first
         self.in_flight = 0
 
     def connect(self) -> socket.socket:
@@ -57,6 +58,15 @@ class Client(User):
             connection = ssl.create_default_context().wrap_socket(connection, server_hostname=self.url.hostname)
         return connection
 
+    def connection(self) -> socket.socket:
+        """Return the connection that was used last, or a new one where that was too long ago."""
+        while self.idle:
+            since, connection = self.idle.pop()
+            if time.perf_counter() - since < IDLE_SECONDS:
+                return connection
+            connection.close()
+        return self.connect()
+
     def get(self, due: float | None = None) -> float:
         """Send the request, and report its time since it was `due` (perf_counter). Return how long to wait then (s)."""
         began = time.perf_counter() if due is None else due
@@ -64,7 +74,7 @@ class Client(User):
         length = wait = 0
         self.in_flight += 1
         try:
-            connection = self.idle.pop() if self.idle else self.connect()
+            connection = self.connection()
             try:
                 connection.sendall(self.request)
                 answer = HTTPSocketResponse(connection)
@@ -73,7 +83,7 @@ class Client(User):
                 connection.close()
                 raise
             if not answer.should_close():
-                self.idle.append(connection)
+                self.idle.append((time.perf_counter(), connection))
             if answer.status_code != 200:
                 error = StatusError(str(answer.status_code))
                 wait = int(str(answer.get("retry-after") or 0))

@@ -93,7 +93,15 @@ def at_points(axes: Axes, values: list[float], label: str) -> None:
         axes.set_xscale("log")
     elif values and values[-1] > 8:
         axes.set_xscale("symlog", linthresh=1, linscale=0.5)
-    axes.set_xticks(values, [number(value) for value in values])
+        axes.set_xlim(-0.3, 1.3 * values[-1])
+    axes.autoscale_view()
+    where = axes.transScale + axes.transLimits  # to shares of the axis
+    shown: dict[float, float] = {}  # from the largest on, those that leave room for the others
+    for value in reversed(values):
+        place = where.transform((value, 1))[0]
+        if all(other - place > 0.03 * len(number(right)) for right, other in shown.items()):
+            shown[value] = place
+    axes.set_xticks(values, [number(value) if value in shown else "" for value in values])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(label)
 

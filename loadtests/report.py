@@ -69,7 +69,7 @@ def headline(declared: dict[str, Any], summary: Summary) -> str:
     parts = []
     for variant, point in last.items():
         found = summary[variant, point]
-        rate, p50, p99, failed = (found.median(figure) or 0.0 for figure in ("rate", "p50", "p99", "failed"))
+        rate, p50, p99, failed = (found.judged(figure) or 0.0 for figure in ("rate", "p50", "p99", "failed"))
         trouble = f", {100 * failed:.2g} % failed" if failed else ""
         if declared["drawn"] == "shares":
             parts.append(

@@ -32,6 +32,11 @@ class Figures:
         values = [value for value in self.values.get(figure, ()) if value == value]
         return statistics.median(values) if values else None
 
+    def judged(self, figure: str) -> float | None:
+        """Return what a threshold is compared with: of what failed or was lost the most, of all else the median."""
+        spread = self.range(figure)
+        return spread[1] if spread and figure in ("failed", "lost") else self.median(figure)
+
     def range(self, figure: str) -> tuple[float, float] | None:
         """Return the lowest and the highest."""
         values = [value for value in self.values.get(figure, ()) if value == value]
@@ -163,22 +168,22 @@ class Run:
 
 
 def judge(scenario: str, threshold: Threshold, summary: dict[tuple[str, float], Figures]) -> Verdict:
-    """Compare the worst median that the threshold is about with its limit."""
-    medians = {
-        where: median
+    """Compare the worst that the threshold is about with its limit."""
+    judged = {
+        where: value
         for where, found in summary.items()
         if threshold.variant in ("", where[0])
         and threshold.point in (None, where[1])
-        and (median := found.median(threshold.figure)) is not None
+        and (value := found.judged(threshold.figure)) is not None
     }
     factor: float | None = 1.0
     if threshold.times is not None:
         base = summary.get((threshold.times[0], threshold.times[1]))
         factor = base.median(threshold.figure) if base else None
-    if not medians or not factor:
+    if not judged or not factor:
         return Verdict(scenario, str(threshold), "nothing valid", None)
     pick = min if threshold.at_least != float("-inf") else max
-    (variant, point), worst = pick(medians.items(), key=lambda item: item[1])
+    (variant, point), worst = pick(judged.items(), key=lambda item: item[1])
     met = threshold.at_least <= worst / factor <= threshold.at_most
     where = "" if threshold.variant and threshold.point is not None else f" ({variant} at {point:g})"
     return Verdict(scenario, str(threshold), f"{worst / factor:.3g}{where}", met)

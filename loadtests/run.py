@@ -252,5 +252,5 @@ if __name__ == "__main__":
         print(f"load: {error}", file=sys.stderr)
         sys.exit(FAILED)
     except OSError as error:
-        print(f"load: {error.strerror}: {error.filename}", file=sys.stderr)
+        print(f"load: {error.strerror}: {error.filename or RESULTS}", file=sys.stderr)
         sys.exit(FAILED)

@@ -39,7 +39,9 @@ class Variant:
 
 @dataclass(frozen=True)
 class Threshold:
-    """What is expected of the median of a figure, at a point and of a variant, or at all and of all.
+    """What is expected of a figure, at a point and of a variant, or at all and of all.
+
+    It is the median of the repetitions that counts; of `failed` and `lost` the worst.
 
     The figures: `rate` (answers with 200 a second), `failed` (the share of the rest, 0 to 1: among requests, or among
     what streams report), `p50`, `p95`, `p99` (ms), `cpu_us` (CPU time of the stack for a request, us), `share` (of the

@@ -121,7 +121,12 @@ def made_up(folder: Path, *, p50: float = 5, failed: int = 0, invalid: int = 0, 
             "point": point,
             "repetition": repetition,
             "seconds": 2,
-            "series": {"GET /json": {"times": [[p50, 90], [4 * p50, 10]], "failed": {"503": failed} if failed else {}}},
+            "series": {
+                "GET /json": {
+                    "times": [[p50, 90], [4 * p50, 10]],
+                    "failed": {"503": failed} if failed and repetition == 0 else {},
+                }
+            },
             "generator": GOOD | {"offered": 0, "started": 0, "open": 0},
             "generator_us": 100,
             "generator_bytes": 0,
@@ -170,13 +175,43 @@ def test_the_exit_status_says_how_it_went(tmp_path: Path) -> None:
         made_up(tmp_path / "invalid", invalid=1): 4,
         made_up(tmp_path / "partial", partial="the stack no longer answers"): 1,
     }
-    code = (
-        "import sys, run, pathlib as p; sys.exit(repr([run.conclude(run.Run.read(p.Path(a))) for a in sys.argv[1:]]))"
-    )
-    done = run(
-        *(str(PYTHON), "-c", code, *map(str, expected)), check=False, env={"PYTHONPATH": str(ROOT / "loadtests")}
-    )
-    assert json.loads(done.stderr.splitlines()[-1]) == list(expected.values())
+    code = "import sys, run, pathlib as p; print([run.conclude(run.Run.read(p.Path(a))) for a in sys.argv[1:]])"
+    assert json.loads(python(code, *map(str, expected)).splitlines()[-1]) == list(expected.values())
+
+
+def python(code: str, *arguments: str) -> str:
+    """Return what the code prints in the load tests' environment."""
+    return run(str(PYTHON), "-c", code, *arguments, env={"PYTHONPATH": str(ROOT / "loadtests")}).stdout
+
+
+ASKS_TWICE = """
+import clients, http.server, threading, time
+from locust.env import Environment
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version, timeout = "HTTP/1.1", 1.6  # it closes a connection on which nothing comes for so long
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+environment = Environment()
+environment.events.request.add_listener(lambda exception, **_: print(exception))
+user = clients.Client(environment)
+user.host = f"http://127.0.0.1:{server.server_port}"
+user.on_start()
+user.get()
+time.sleep(1.8)
+user.get()
+"""
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again() -> None:
+    """A server may have closed it, and what is sent then fails through nobody's fault but the generator's."""
+    assert python(ASKS_TWICE).split() == ["None", "None"]
 
 
 def test_two_runs_are_compared(tmp_path: Path) -> None:
