@@ -1,6 +1,6 @@
 """Measures variants of a scenario, each at one point and in a Locust process of its own.
 
-USAGE: cell.py    run by measurement.py; reads a line for each measurement, a JSON object: see `measure`
+USAGE: cell.py    run by run.py; reads a line for each measurement, a JSON object: see `measure`
 
 Prints a line of JSON when it is ready to load, when the measuring begins and ends, with what was seen, and when the
 process has ended.
@@ -119,8 +119,14 @@ def waited() -> float:
         return 0.0
 
 
+def anonymous_memory() -> int:
+    """Return the bytes of this process's memory that are no file's: a process that was forked finds libraries anew."""
+    used = psutil.Process().memory_info()
+    return int(used.rss - getattr(used, "shared", 0))
+
+
 def say(**line: Any) -> None:
-    """Tell run.py."""
+    """Tell measurement.py."""
     print(json.dumps(line), flush=True)
 
 
@@ -152,7 +158,7 @@ def measure(spec: dict[str, Any]) -> NoReturn:
     runner = environment.create_local_runner()
     recorder = Recorder(spec["step"])
     environment.events.request.add_listener(recorder)  # type: ignore[no-untyped-call]
-    memory = psutil.Process().memory_info().rss
+    memory = anonymous_memory()
     say(event="ready")
 
     total = sum(classes.values())
@@ -181,7 +187,7 @@ def measure(spec: dict[str, Any]) -> NoReturn:
         "open": held,
     }
     count = recorder.count()
-    memory = psutil.Process().memory_info().rss - memory
+    memory = anonymous_memory() - memory
     say(event="end")
     gevent.sleep(MEMORY_SECONDS if wanted else 0)
     patience = time.perf_counter() + LAST_ANSWERS_SECONDS
@@ -216,6 +222,7 @@ def main() -> None:
 
     That takes a second, which a process started anew would need each time. gevent's loop begins in the new one.
     """
+    os.dup2(1, 2)  # what an error says, and that the process has ended, must not overtake each other
     fork, wait = (gevent.monkey.get_original("os", name) for name in ("fork", "waitpid"))
     for line in sys.stdin:
         child = fork()

@@ -18,7 +18,7 @@ from arrivals import poisson
 from gauges import GAUGES
 
 TIMEOUT_SECONDS = 35.0  # HAProxy's own are shorter
-IDLE_SECONDS = 1.5  # longer, and a server may have closed the connection: gunicorn does after 2 s, our HAProxy after 15
+IDLE_SECONDS = 1.5  # longer, and a server may have closed the connection: gunicorn's default is 2 s, our HAProxy's 15
 MOST_IN_FLIGHT = 4000  # of one open-loop user; what is due beyond it is dropped, and voids the measurement
 
 _numbers = itertools.count()

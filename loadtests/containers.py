@@ -45,7 +45,7 @@ class Compose(Elsewhere):
         self.engine = docker.from_env()
         self.stack_cores, self.generator_core = cores()
         self.balancers: dict[str, Container] = {}
-        self.generator: Container | None = None
+        self.generator = ""  # the container's id
         super().__init__("http://haproxy:8080")
 
     def settle(self) -> None:
@@ -89,7 +89,7 @@ class Compose(Elsewhere):
 
     def within(self, command: tuple[str, ...]) -> list[str]:
         """See Elsewhere."""
-        return ["docker", "exec", "--interactive", str(self.generator and self.generator.id), *command]
+        return ["docker", "exec", "--interactive", self.generator, *command]
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
@@ -97,9 +97,8 @@ class Compose(Elsewhere):
         with ExitStack() as after:
             run("docker", "compose", "--profile", "load", "build", "locust-worker")
             options = ["--detach", "--no-deps", "--entrypoint", "sleep"]
-            identity = run("docker", "compose", "--profile", "load", "run", *options, "locust-worker", "infinity")
-            self.generator = self.engine.containers.get(identity)
-            after.callback(remove, self.generator)
+            self.generator = run("docker", "compose", "--profile", "load", "run", *options, "locust-worker", "infinity")
+            after.callback(remove, self.engine.containers.get(self.generator))
             after.callback(self.done)
             if self.generator_core is not None:
                 self._keep_all(self.stack_cores)
@@ -185,6 +184,7 @@ class Compose(Elsewhere):
         python = "python -c \"from importlib.metadata import version; print('{0}', 'is', version('{0}'))\""
         asked = {
             "haproxy": haproxy.exec_run("haproxy -v"),
+            "python": wsgi.exec_run("python -c \"import platform; print('python is', platform.python_version())\""),
             "gunicorn": wsgi.exec_run(python.format("gunicorn")),
             "uvicorn": asgi.exec_run(python.format("uvicorn")),
         }

@@ -91,11 +91,14 @@ class Elsewhere:
                 yield process
             finally:
                 end(process)
+                with suppress(OSError):  # what was not read any more cannot be flushed
+                    if process.stdin:
+                        process.stdin.close()
 
     def within(self, command: tuple[str, ...]) -> list[str]:
         """Return the command that runs this one where the load comes from."""
         if command[0] == "python":
-            command = (str(ROOT / ".venv/load/bin/python"), str(ROOT / "loadtests" / command[1]))
+            return [str(ROOT / ".venv/load/bin/python"), str(ROOT / "loadtests" / command[1])]
         return list(command)
 
     @contextmanager
@@ -151,7 +154,7 @@ class Elsewhere:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Kill a process of `generate` and what it has started."""
+    """Kill a process of `generate` and what it has started; what it has started in a container ends with that."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

@@ -331,11 +331,16 @@ def tiers(axes: Axes, declared: dict[str, Any], summary: Summary, point: float) 
     axes.grid(visible=False, axis="y")
 
 
+def middle(summary: Summary) -> float:
+    """Return the point in the middle, for figures that show one."""
+    points = sorted({point for _, point in summary})
+    return points[len(points) // 2]
+
+
 def price(declared: dict[str, Any], summary: Summary) -> Figure:
     """Draw CPU time and latency of each variant, at the middle point."""
     figure, ((cost, times),) = panels(2, height=2.6)
-    points = sorted({point for _, point in summary})
-    point = points[len(points) // 2]
+    point = middle(summary)
     tiers(cost, declared, summary, point)
     dots(times, declared, summary, point)
     return figure
@@ -344,8 +349,7 @@ def price(declared: dict[str, Any], summary: Summary) -> Figure:
 def cost(declared: dict[str, Any], summary: Summary) -> Figure:
     """Draw the CPU time of a request, tier by tier."""
     figure, ((axes,),) = panels(1, height=2.2)
-    points = sorted({point for _, point in summary})
-    tiers(axes, declared, summary, points[len(points) // 2])
+    tiers(axes, declared, summary, middle(summary))
     return figure
 
 

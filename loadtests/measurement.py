@@ -19,6 +19,8 @@ from plan import Planned
 from results import Cell
 from scenario import Scenario
 
+SLOWEST_SECONDS = 120.0  # how much longer than its measuring a measurement may take, all in all
+
 
 class Meter:
     """Reads the CPU time of each tier's processes, five times a second for as long as it is entered.
@@ -109,8 +111,8 @@ class Generator:
 
     def measure(self, spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield what is told of a measurement, as it goes on; raise LoadError where it fails, or does not end."""
-        complaint = "it has ended"
-        limit = threading.Timer(spec["seconds"] + 120, end, [self._process])
+        complaint, status = "it has ended", ""
+        limit = threading.Timer(spec["seconds"] + SLOWEST_SECONDS, end, [self._process])
         limit.start()
         try:
             with suppress(BrokenPipeError):
@@ -125,10 +127,13 @@ class Generator:
                 elif said["status"] == 0:
                     return
                 else:
+                    status = f" with status {said['status']}"
                     break
+            if limit.finished.is_set():
+                complaint = f"not done {SLOWEST_SECONDS:.0f} s after its time"
         finally:
             limit.cancel()
-        raise LoadError(f"the generator failed: {complaint}")
+        raise LoadError(f"the generator failed{status}: {complaint}")
 
 
 class Measurement:

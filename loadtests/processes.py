@@ -93,6 +93,7 @@ class Local(Elsewhere):
         settings = self.supervisor.environ()
         return {name: settings[name] for name in SETTINGS if name in settings} | {
             "haproxy": run("haproxy", "-v").split()[2],
+            "python": run(".venv/wsgi/bin/python", "-V").split()[1],
             "gunicorn": version(ROOT / ".venv/wsgi", "gunicorn"),
             "uvicorn": version(ROOT / ".venv/asgi", "uvicorn"),
         }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import figures
-from figures import Summary, number
+from figures import Summary, middle, number
 from results import Figures, Run
 
 PAGE_STYLE = """
@@ -55,7 +55,7 @@ def write(results: Run) -> Path:
         title = headline(declared, summary)
         drawn[name] = figures.svg(figures.DRAWN[declared["drawn"]](declared, summary), title)
         if name == "throughput" and any(found.median("cpu_us") for found in summary.values()):
-            drawn["cost"] = figures.svg(figures.cost(declared, summary), "CPU time of a request, tier by tier")
+            drawn["cost"] = figures.svg(figures.cost(declared, summary), cost_headline(declared, summary))
     for name, svg in drawn.items():
         (folder / f"{name}.svg").write_text(svg)
     path = results.folder / "report.html"
@@ -66,11 +66,14 @@ def write(results: Run) -> Path:
 def headline(declared: dict[str, Any], summary: Summary) -> str:
     """Say in a sentence what the figure shows."""
     last = {variant: max(point for name, point in summary if name == variant) for variant, _ in summary}
+    if declared["drawn"] == "price":
+        last = {variant: point for variant, point in summary if point == middle(summary)}
     parts = []
     for variant, point in last.items():
         found = summary[variant, point]
         rate, p50, p99, failed = (found.judged(figure) or 0.0 for figure in ("rate", "p50", "p99", "failed"))
-        trouble = f", {100 * failed:.2g} % failed" if failed else ""
+        up_to = "up to " if failed else ""  # in the worst repetition
+        trouble = f", {up_to}{100 * failed:.2g} % failed" if failed else ""
         if declared["drawn"] == "shares":
             parts.append(
                 f"{variant}: {100 * (found.median('share') or 0):.0f} % to the slow replica, p99 {number(p99)} ms"
@@ -79,7 +82,7 @@ def headline(declared: dict[str, Any], summary: Summary) -> str:
             parts.append(f"{variant}: {number(point)} held, p99 {number(p99)} ms{trouble}")
         elif declared["drawn"] == "timeline":
             back = f", streams back in {number(outage)} ms (p99)" if (outage := found.median("outage")) else ""
-            parts.append(f"{variant}: {100 * failed:.2g} % of the requests failed, p99 {number(p99)} ms{back}")
+            parts.append(f"{variant}: {up_to}{100 * failed:.2g} % of the requests failed, p99 {number(p99)} ms{back}")
         elif declared["drawn"] == "price":
             parts.append(f"{variant}: {number(found.median('cpu_us') or 0)} us, p50 {number(p50)} ms")
         else:
@@ -90,6 +93,11 @@ def headline(declared: dict[str, Any], summary: Summary) -> str:
         else f" (at {', '.join(sorted({number(point) for point in last.values()}))} {declared['axis']})"
     )
     return "; ".join(parts) + where
+
+
+def cost_headline(declared: dict[str, Any], summary: Summary) -> str:
+    """Say what the figure of the tiers' CPU time shows."""
+    return f"Where the CPU time of a request goes (at {number(middle(summary))} {declared['axis']})"
 
 
 def page(results: Run, drawn: dict[str, str]) -> Iterator[str]:
@@ -116,13 +124,13 @@ def page(results: Run, drawn: dict[str, str]) -> Iterator[str]:
     for name, declared in conditions["scenarios"].items():
         summary = results.summary(name)
         yield f"<section id={name}><h2>{escape(declared['question'])}</h2><p class=doc>{escape(declared['doc'])}</p>"
+        shown = {where: found for where, found in summary.items() if found.cells}
         if name in drawn:
-            shown = {where: found for where, found in summary.items() if found.cells}
             yield f"<figure><figcaption>{escape(headline(declared, shown))}</figcaption>{drawn[name]}</figure>"
         else:
             yield "<p class=bad>Nothing valid was measured.</p>"
         if name == "throughput" and "cost" in drawn:
-            yield f"<figure><figcaption>Where the CPU time of a request goes</figcaption>{drawn['cost']}</figure>"
+            yield f"<figure><figcaption>{cost_headline(declared, shown)}</figcaption>{drawn['cost']}</figure>"
         for reason in cross_check(results) if name == "throughput" else ():
             yield f"<p>{escape(reason[0].upper() + reason[1:])}.</p>"
         yield from invalid_lines(summary)

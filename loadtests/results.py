@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from histogram import Histogram
-from scenario import Scenario, Threshold
+from scenario import WORST, Scenario, Threshold
 
 Cell = dict[str, Any]
 FORMAT = 1  # of run.json and cells.jsonl; another one cannot be read
@@ -35,7 +35,7 @@ class Figures:
     def judged(self, figure: str) -> float | None:
         """Return what a threshold is compared with: of what failed or was lost the most, of all else the median."""
         spread = self.range(figure)
-        return spread[1] if spread and figure in ("failed", "lost") else self.median(figure)
+        return spread[1] if spread and figure in WORST else self.median(figure)
 
     def range(self, figure: str) -> tuple[float, float] | None:
         """Return the lowest and the highest."""
@@ -57,7 +57,8 @@ def figures(cell: Cell, series: str) -> dict[str, float]:
     if outage := merged(cell, "SSE outage") + merged(cell, "WS outage"):
         found["outage"] = Histogram(outage).percentile(0.99)
     if any(name.startswith("SSE") for name in cell["series"]):
-        found["lost"] = count(cell, "SSE lost")
+        lost = cell["series"].get("SSE lost", {"failed": {}})["failed"]
+        found["lost"] = sum(int(reason.split()[-1]) * many for reason, many in lost.items())
     if requests := count(cell, "GET"):
         for tier, used in cell.get("cpu", {}).items():
             found[f"{tier}_us"] = used / requests * 1e6
@@ -179,7 +180,7 @@ def judge(scenario: str, threshold: Threshold, summary: dict[tuple[str, float], 
     factor: float | None = 1.0
     if threshold.times is not None:
         base = summary.get((threshold.times[0], threshold.times[1]))
-        factor = base.median(threshold.figure) if base else None
+        factor = base.judged(threshold.figure) if base else None
     if not judged or not factor:
         return Verdict(scenario, str(threshold), "nothing valid", None)
     pick = min if threshold.at_least != float("-inf") else max

@@ -1,6 +1,6 @@
 """Runs the load tests: cell by cell, in an order of chance, and ends with a report.
 
-USAGE: load [NAME...]             measure the scenarios that are named, or all (about twelve minutes)
+USAGE: load [NAME...]             measure the scenarios that are named, or all (about a quarter of an hour)
        load --full [NAME...]      all points, five repetitions, longer ones (an hour and a quarter)
        load --smoke [NAME...]     the first point once, a second long: does it run?
        load --target URL [NAME..] somebody else's deployment of the same routes; without those that need to be at hand
@@ -74,7 +74,7 @@ class Session:
                 results.conditions["partial"] = ""
             except KeyboardInterrupt:
                 results.conditions["partial"] = "interrupted"
-            except (LoadError, subprocess.SubprocessError, DockerException) as error:
+            except (LoadError, subprocess.SubprocessError, DockerException, OSError) as error:
                 results.conditions["partial"] = str(error)
             results.conditions["ended"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             results.save_conditions()
@@ -124,7 +124,7 @@ class Session:
                 "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
                 "system": f"{platform.system()} {platform.release()}",
             },
-            "software": {"locust": version("locust"), "python": platform.python_version()} | stack.facts(),
+            "software": {"locust": version("locust"), "python of run.py": platform.python_version()} | stack.facts(),
             "left_out": self.left_out,
             "scenarios": {
                 name: declare(scenario, doc, points(scenario, self.size), judged=self.size != "smoke")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 POINT: Any = object()  # in a declaration: the point at which the variant is measured
 
 Figure = Literal["rate", "failed", "p50", "p95", "p99", "cpu_us", "share", "lost"]
+WORST = ("failed", "lost")  # figures that are judged by the worst repetition; the others by their median
 
 
 class Users:
@@ -59,9 +60,9 @@ class Threshold:
     def __str__(self) -> str:
         where = f" of {self.variant or 'every variant'}" + (f" at {self.point:g}" if self.point is not None else "")
         limit = f"at most {self.at_most:g}" if self.at_most != float("inf") else f"at least {self.at_least:g}"
-        return f"{self.figure}{where}: {limit}" + (
-            f" times that of {self.times[0]} at {self.times[1]:g}" if self.times else ""
-        )
+        times = f" times that of {self.times[0]} at {self.times[1]:g}" if self.times else ""
+        worst = ", in any repetition" if self.figure in WORST else ""
+        return f"{self.figure}{where}: {limit}{times}{worst}"
 
 
 @dataclass(frozen=True)

@@ -257,8 +257,29 @@ def test_each_measurement_has_a_process_of_its_own() -> None:
     done = subprocess.run(
         [PYTHON, ROOT / "loadtests/cell.py"], input=2 * nonsense, capture_output=True, text=True, check=True
     )
-    assert [json.loads(line) for line in done.stdout.splitlines()] == 2 * [{"event": "ended", "status": 1}]
-    assert done.stderr.count("No module named 'nonsense'") == 2
+    ends = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert ends == 2 * [{"event": "ended", "status": 1}]
+    assert done.stdout.count("No module named 'nonsense'") == 2
+
+
+ENDS_AT_ONCE = """
+import locust, deployment, measurement, time
+
+class Gone(deployment.Elsewhere):
+    def within(self, command):
+        return ["sh", "-c", "echo no such container; exit 1"]
+
+try:
+    with Gone("http://127.0.0.1:1").generate("python", "cell.py") as process:
+        time.sleep(0.5)
+        list(measurement.Generator(process).measure({"seconds": 1}))
+except deployment.LoadError as error:
+    print(error)
+"""
+
+
+def test_a_generator_that_ends_says_why() -> None:
+    assert python(ENDS_AT_ONCE) == "the generator failed: no such container\n"
 
 
 def results_of(done: subprocess.CompletedProcess[str]) -> Path:
