@@ -72,8 +72,8 @@ def headline(declared: dict[str, Any], summary: Summary) -> str:
     for variant, point in last.items():
         found = summary[variant, point]
         rate, p50, p99, failed = (found.judged(figure) or 0.0 for figure in ("rate", "p50", "p99", "failed"))
-        up_to = "up to " if failed else ""  # in the worst repetition
-        trouble = f", {up_to}{100 * failed:.2g} % failed" if failed else ""
+        lost = f"up to {100 * failed:.2g} %" if failed else "0 %"  # in the worst repetition
+        trouble = f", {lost} failed" if failed else ""
         if declared["drawn"] == "shares":
             parts.append(
                 f"{variant}: {100 * (found.median('share') or 0):.0f} % to the slow replica, p99 {number(p99)} ms"
@@ -82,7 +82,7 @@ def headline(declared: dict[str, Any], summary: Summary) -> str:
             parts.append(f"{variant}: {number(point)} held, p99 {number(p99)} ms{trouble}")
         elif declared["drawn"] == "timeline":
             back = f", streams back in {number(outage)} ms (p99)" if (outage := found.median("outage")) else ""
-            parts.append(f"{variant}: {up_to}{100 * failed:.2g} % of the requests failed, p99 {number(p99)} ms{back}")
+            parts.append(f"{variant}: {lost} of the requests failed, p99 {number(p99)} ms{back}")
         elif declared["drawn"] == "price":
             parts.append(f"{variant}: {number(found.median('cpu_us') or 0)} us, p50 {number(p50)} ms")
         else:
@@ -130,7 +130,7 @@ def page(results: Run, drawn: dict[str, str]) -> Iterator[str]:
         else:
             yield "<p class=bad>Nothing valid was measured.</p>"
         if name == "throughput" and "cost" in drawn:
-            yield f"<figure><figcaption>{cost_headline(declared, shown)}</figcaption>{drawn['cost']}</figure>"
+            yield f"<figure><figcaption>{escape(cost_headline(declared, shown))}</figcaption>{drawn['cost']}</figure>"
         for reason in cross_check(results) if name == "throughput" else ():
             yield f"<p>{escape(reason[0].upper() + reason[1:])}.</p>"
         yield from invalid_lines(summary)
