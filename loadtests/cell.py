@@ -35,7 +35,7 @@ from streams import OPENED_A_SECOND, Stream
 
 WARM_UP_SECONDS = 0.5
 OPEN_SECONDS = 60.0  # how long connections may take to open
-MEMORY_SECONDS = 1.0  # how long connections are held after the measuring, for the memory of the tiers to be read
+MEMORY_SECONDS = 1.0  # how long connections are held after the measuring, for the tiers' memory to be read
 LAST_ANSWERS_SECONDS = 5.0  # how long open-loop requests may still be answered after the measuring
 
 
@@ -147,7 +147,8 @@ def measure(spec: dict[str, Any]) -> NoReturn:
     """Measure: load, wait until all streams are open, warm up, record for as long as asked, tell, and end.
 
     The specification: `scenario`, `variant`, `point`, `host` (an address or several, with commas), `seconds`, `step`
-    (of the timeline, seconds), `seed`, and `core` (the processor to stay on, or null).
+    (of the timeline, seconds), `seed`, `core` (the processor to stay on, or null), and `memory` (whether that of the
+    tiers is read after the measuring).
     """
     if spec["core"] is not None:
         os.sched_setaffinity(0, {spec["core"]})
@@ -189,7 +190,7 @@ def measure(spec: dict[str, Any]) -> NoReturn:
     count = recorder.count()
     memory = anonymous_memory() - memory
     say(event="end")
-    gevent.sleep(MEMORY_SECONDS if wanted else 0)
+    gevent.sleep(MEMORY_SECONDS if spec["memory"] else 0)
     patience = time.perf_counter() + LAST_ANSWERS_SECONDS
     while recorder.arrived < GAUGES.started and time.perf_counter() < patience:
         gevent.sleep(0.05)

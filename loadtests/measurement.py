@@ -168,6 +168,7 @@ class Measurement:
                 "step": 0.25 if self.scenario.drawn == "timeline" else 1.0,
                 "seed": seed,
                 "core": self.stack.generator_core,
+                "memory": bool(baseline),
             }
             meter = after.enter_context(Meter(self.stack.processes()))
             harm = after.enter_context(Harm(self.stack, self.variant.service, self.scenario.faults))

@@ -14,7 +14,7 @@ from streams import OPENED_A_SECOND, Stream
 HERE = Path(__file__).parent
 REPETITIONS = {"quick": 3, "full": 5, "smoke": 1}
 OVERHEAD_SECONDS = 0.7  # of a measurement: a process is forked, warms up, and tells what it saw
-SETTLING_SECONDS = 4.0  # of one with streams: their memory is read, and the stack notices that they have gone
+SETTLING_SECONDS = 2.0  # of one with streams: the stack notices that they have gone
 
 
 @dataclass(frozen=True)

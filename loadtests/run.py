@@ -1,6 +1,6 @@
 """Runs the load tests: cell by cell, in an order of chance, and ends with a report.
 
-USAGE: load [NAME...]             measure the scenarios that are named, or all (about a quarter of an hour)
+USAGE: load [NAME...]             measure the scenarios that are named, or all (about 12 minutes)
        load --full [NAME...]      all points, five repetitions, longer ones (an hour and a quarter)
        load --smoke [NAME...]     the first point once, a second long: does it run?
        load --target URL [NAME..] somebody else's deployment of the same routes; without those that need to be at hand

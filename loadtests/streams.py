@@ -133,6 +133,11 @@ class WebSocket(Stream):
     resumes = False  # ticks go on with those of the present
     echo_seconds = 1.0
 
+    def on_start(self) -> None:
+        """See Stream. Ticks are numbered by the clock: with one interval for all, they would all be due at once."""
+        super().on_start()
+        self.interval_ms = round(self.interval_ms * random.uniform(0.9, 1.1))
+
     def numbers(self, last: int | None) -> Iterator[int]:
         """See Stream."""
         url = f"{(self.host or '').replace('http', 'ws', 1)}{self.path}?interval_ms={self.interval_ms}"

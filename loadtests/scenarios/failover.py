@@ -48,7 +48,7 @@ SCENARIO = Scenario(
         "ASGI": Variant((Users(AsgiRequests, rate=POINT), Users(AsgiStream, 50), Users(AsgiSocket, 150)), "asgi"),
     },
     thresholds=(Threshold("failed", at_most=0), Threshold("lost", at_most=0)),
-    seconds=(13, 24),
+    seconds=(12, 24),
     drawn="timeline",
     needs="stack",
     faults={"kill": 1.5, "drain": 5},

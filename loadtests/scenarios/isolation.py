@@ -37,8 +37,8 @@ SCENARIO = Scenario(
     place=8,
     question="How long does a short request take, beside so many held streams?",
     axis="streams held",
-    points=(0, 1000),
-    all_points=(0, 1000, 4000),
+    points=(0, 500),
+    all_points=(0, 500, 4000),
     variants={
         "WSGI, event streams": Variant((Users(WsgiShort), Users(WsgiHeld, POINT)), "wsgi", points=(0, 6)),
         "ASGI, WebSockets": Variant((Users(AsgiShort), Users(AsgiHeld, POINT)), "asgi"),
@@ -46,7 +46,7 @@ SCENARIO = Scenario(
     thresholds=(
         Threshold("failed", at_most=0),
         Threshold("p50", at_most=2, variant="WSGI, event streams", point=6, times=("WSGI, event streams", 0)),
-        Threshold("p50", at_most=2, variant="ASGI, WebSockets", point=1000, times=("ASGI, WebSockets", 0)),
+        Threshold("p50", at_most=2, variant="ASGI, WebSockets", point=500, times=("ASGI, WebSockets", 0)),
     ),
     seconds=(3, 10),
 )

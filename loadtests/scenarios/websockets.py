@@ -16,7 +16,7 @@ SCENARIO = Scenario(
     place=10,
     question="How many WebSockets are held, and how long does a round trip take meanwhile?",
     axis="WebSockets",
-    points=(100, 500, 2000),
+    points=(100, 500, 1000),
     all_points=(100, 1000, 2000, 4000, 8000),
     variants={"ASGI": Variant((Users(AsgiWebSocket, POINT),), "asgi")},
     thresholds=(Threshold("failed", at_most=0),),
