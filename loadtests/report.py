@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import drawing
 import figures
-from figures import Summary, middle, number
+from drawing import Summary, number
 from results import Figures, Run
 
 PAGE_STYLE = """
@@ -53,9 +54,9 @@ def write(results: Run) -> Path:
         if not summary:
             continue
         title = headline(declared, summary)
-        drawn[name] = figures.svg(figures.DRAWN[declared["drawn"]](declared, summary), title)
+        drawn[name] = drawing.svg(figures.DRAWN[declared["drawn"]](declared, summary), title)
         if name == "throughput" and any(found.median("cpu_us") for found in summary.values()):
-            drawn["cost"] = figures.svg(figures.cost(declared, summary), cost_headline(declared, summary))
+            drawn["cost"] = drawing.svg(figures.cost(declared, summary), cost_headline(declared, summary))
     for name, svg in drawn.items():
         (folder / f"{name}.svg").write_text(svg)
     path = results.folder / "report.html"
@@ -67,7 +68,7 @@ def headline(declared: dict[str, Any], summary: Summary) -> str:
     """Say in a sentence what the figure shows."""
     last = {variant: max(point for name, point in summary if name == variant) for variant, _ in summary}
     if declared["drawn"] == "price":
-        last = {variant: point for variant, point in summary if point == middle(summary)}
+        last = {variant: point for variant, point in summary if point == figures.middle(summary)}
     parts = []
     for variant, point in last.items():
         found = summary[variant, point]
@@ -97,14 +98,14 @@ def headline(declared: dict[str, Any], summary: Summary) -> str:
 
 def cost_headline(declared: dict[str, Any], summary: Summary) -> str:
     """Say what the figure of the tiers' CPU time shows."""
-    return f"Where the CPU time of a request goes (at {number(middle(summary))} {declared['axis']})"
+    return f"Where the CPU time of a request goes (at {number(figures.middle(summary))} {declared['axis']})"
 
 
 def page(results: Run, drawn: dict[str, str]) -> Iterator[str]:
     """Yield the lines of the report."""
     conditions = results.conditions
     yield "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-    yield f"<title>Load tests, {conditions['began'][:10]}</title><style>{figures.STYLE}{PAGE_STYLE}</style>"
+    yield f"<title>Load tests, {conditions['began'][:10]}</title><style>{drawing.STYLE}{PAGE_STYLE}</style>"
     when, cores = conditions["began"][:16].replace("T", " "), conditions["machine"]["cores"]
     what = f"{when} UTC, commit {conditions['commit']}, {conditions['loaded']}, {cores} cores"
     yield f"<h1>Load tests</h1><p class=quiet>{escape(what)}</p>"
