@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from stack import SERVICES, Stack, wait_until
+from stack import SERVICES, Stack, run, wait_until
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -78,12 +78,18 @@ def test_each_answer_falls_into_the_lane_of_its_replica(page: Page, stack: Stack
 
 
 @pytest.mark.full
-def test_the_lane_of_a_stopped_replica_stops_and_others_take_over(page: Page, stack: Stack, service: str) -> None:
+@pytest.mark.parametrize("fault", ["stopped", pytest.param("killed", marks=pytest.mark.compose)])
+def test_the_lane_of_a_replica_that_is_gone_stops_and_others_take_over(
+    page: Page, stack: Stack, service: str, fault: str
+) -> None:
     requests = card(page, f'data-requests="{service}"')
     page.get_by_role("button", name=f"Send requests to {service.upper()}").click()
     wait_until(lambda: len(lanes(page, service)) == 3, "the lanes fill")
     victim = min(lanes(page, service))
-    stack.stop(victim)
+    if fault == "killed":
+        run("docker", "kill", victim)  # it stays down; a process alone would be back too soon
+    else:
+        stack.stop(victim)
     row = page.locator(f"{requests} .lanes tr", has_text=victim)
     expect(row).to_contain_text("silent", timeout=SECONDS)
     before = lanes(page, service)
