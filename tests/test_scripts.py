@@ -10,7 +10,7 @@ import pytest
 
 from stack import ROOT, Stack, run, wait_until
 
-SCRIPTS = sorted(path.name for path in (ROOT / "scripts").iterdir() if "." not in path.name)
+SCRIPTS = sorted(path.name for path in (ROOT / "scripts").iterdir() if path.is_file() and "." not in path.name)
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:

@@ -1,0 +1,107 @@
+"""Measures what the settings rest on, side by side in one run, and prints tables for docs/measurements.md.
+
+USAGE: measure [--rounds N] [proxy] [logged] [threads] [reuse] [wsgi] [worker] [asgi] [bare-wsgi] [bare-asgi] [a2wsgi]
+               [websockets]
+       measure --help
+
+  proxy     HAProxy with ACCESS_LOG=problems against nginx without a log
+  logged    HAProxy with every request logged against nginx with its access log, both to standard output
+  threads   HAProxy's nbthread 1 and 2
+  reuse     HAProxy's http-reuse safe and always
+  wsgi      requests in flight per WSGI replica: WSGI_MAXCONN 1, 2, 4, 8
+  worker    wsgi_service/worker.py against gunicorn's own gthread
+  asgi      the ASGI service, as the WSGI one is measured
+  bare-wsgi the whole stack against gunicorn -w 3 alone, and behind nginx
+  bare-asgi the whole stack against uvicorn --workers 3 alone, and behind nginx
+  a2wsgi    one WSGI application on gunicorn and, through a2wsgi, on uvicorn
+  websockets  what an idle WebSocket costs in memory, with FastAPI, with Starlette and with plain ASGI
+
+Each round loads every variant for a second in random order, so that noise meets all alike. CPU is the variant's
+own, from /proc, over the requests answered. Figures are medians of the rounds; `against the first` is the mean of
+what a round's CPU is to that of the first variant in the same round, with its standard error. Needs Docker Compose
+and wrk on Linux, and the images built (./scripts/up once). Takes some 20 s a round; 20 rounds by default.
+"""
+
+import argparse
+import os
+import platform
+from collections.abc import Callable
+
+from comparison import adapted, bare, proxies, services
+from idle_websockets import websockets
+
+MEASUREMENTS: dict[str, Callable[[int], None]] = {
+    "proxy": lambda rounds: proxies(
+        "The balancer, problems logged",
+        rounds,
+        {"nginx, access_log off": {"nginx": "off"}, "HAProxy, ACCESS_LOG=problems": {"ACCESS_LOG": "problems"}},
+    ),
+    "logged": lambda rounds: proxies(
+        "The balancer, everything logged",
+        rounds,
+        {"nginx, access_log to stdout": {"nginx": "/dev/stdout"}, "HAProxy, ACCESS_LOG=all": {}},
+    ),
+    "threads": lambda rounds: proxies(
+        "HAProxy's threads",
+        rounds,
+        {f"nbthread {n}": {"ACCESS_LOG": "problems", "change": f"nbthread 1=nbthread {n}"} for n in "12"},
+    ),
+    "reuse": lambda rounds: proxies(
+        "HAProxy's reuse of server connections",
+        rounds,
+        {
+            f"http-reuse {way}": {
+                "ACCESS_LOG": "problems",
+                "change": f"option redispatch 1=option redispatch 1\n  http-reuse {way}",
+            }
+            for way in ("safe", "always")
+        },
+    ),
+    "wsgi": lambda rounds: services(
+        "Requests in flight per WSGI replica",
+        rounds,
+        "/wsgi/json",
+        {f"WSGI_MAXCONN {n}": {"WSGI_MAXCONN": n} for n in ("1", "2", "4", "8")},
+    ),
+    "worker": lambda rounds: services(
+        "The threads of a WSGI replica",
+        rounds,
+        "/wsgi/json",
+        {"gunicorn's gthread": {"gunicorn": "--worker-class gthread"}, "as shipped: worker.py": {}},
+    ),
+    "asgi": lambda rounds: services("The ASGI service", rounds, "/asgi/json", {"as shipped": {}}),
+    "bare-wsgi": lambda rounds: bare(
+        "wsgi", rounds, ["gunicorn", "-w", "3", "-c", "/dev/null", "-b", "0.0.0.0:8080", "app:app"]
+    ),
+    "bare-asgi": lambda rounds: bare(
+        "asgi",
+        rounds,
+        ["uvicorn", "--workers", "3", "--host", "0.0.0.0", "--port", "8080", "--no-access-log", "app:app"],
+    ),
+    "a2wsgi": adapted,
+    "websockets": websockets,
+}
+
+
+def main() -> None:
+    """Run the measurements that are named, or all."""
+    parser = argparse.ArgumentParser(
+        prog="measure",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=argparse.SUPPRESS,
+    )
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    arguments = parser.parse_args()
+    if arguments.rounds < 2:
+        parser.error("--rounds: 2 at least")
+    if unknown := set(arguments.names) - set(MEASUREMENTS):
+        parser.error(f"no measurement is called {', '.join(sorted(unknown))} (see measure --help)")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, wrk -t1")
+    for name in arguments.names or MEASUREMENTS:
+        MEASUREMENTS[name](arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

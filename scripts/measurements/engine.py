@@ -1,0 +1,106 @@
+"""Stacks, proxies and servers in containers of their own, and what their processes use."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = "measure"
+NGINX = """\
+FROM python:3.14-slim
+RUN apt-get -o Acquire::Check-Valid-Until=false update && apt-get install -y --no-install-recommends nginx-light
+CMD ["nginx", "-g", "daemon off;"]
+"""
+
+
+def run(*command: str, text: str | None = None, **settings: str) -> str:
+    """Return what the command printed; end with its complaint when it fails."""
+    result = subprocess.run(
+        command, cwd=ROOT, env=os.environ | settings, input=text, capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        sys.exit(f"measure: {' '.join(command)} failed: {result.stderr.strip().splitlines()[-1:]}")
+    return result.stdout.strip()
+
+
+def address(container: str, network: str) -> str:
+    return run("docker", "inspect", "-f", f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}', container)
+
+
+@contextmanager
+def stack(project: str, **settings: str) -> Iterator[list[str]]:
+    """Run a stack of its own beside any other, and yield its containers, HAProxy's first."""
+    settings |= {"HTTP_PORT": "0", "ADMIN_PORT": "0"}
+    compose = ("docker", "compose", "--project-name", project)
+    try:
+        run(*compose, "up", "--build", "--detach", "--wait", **settings)
+        names = run(*compose, "ps", "--format", "{{.Name}}", **settings).split()
+        yield sorted(names, key=lambda name: "-haproxy-" not in name)
+    finally:
+        run(*compose, "down", "--timeout", "1", "--rmi", "local", **settings)
+
+
+@contextmanager
+def proxy(name: str, image: str, mount: str, **settings: str) -> Iterator[str]:
+    """Run one more proxy in front of the replicas of the project PROJECT."""
+    name = f"{PROJECT}-{name}"
+    environment = [f"--env={key}={value}" for key, value in settings.items()]
+    limits = ["--tmpfs=/var/lib/haproxy:uid=99", "--log-opt=max-size=10m", f"--network={PROJECT}_edge"]
+    run("docker", "create", "--name", name, f"--volume={mount}:ro", *limits, *environment, image)
+    try:
+        run("docker", "network", "connect", f"{PROJECT}_backend", name)
+        run("docker", "start", name)
+        yield name
+    finally:
+        run("docker", "rm", "--force", "--volumes", name)
+
+
+@contextmanager
+def container(name: str, *options: str) -> Iterator[str]:
+    """Run a container beside the project PROJECT's."""
+    name = f"{PROJECT}-{name}"
+    run("docker", "run", "--detach", "--name", name, f"--network={PROJECT}_edge", *options)
+    try:
+        yield name
+    finally:
+        run("docker", "rm", "--force", "--volumes", name)
+
+
+@contextmanager
+def nginx_image() -> Iterator[None]:
+    """Build the image with nginx, and remove it afterwards."""
+    run("docker", "build", "--tag", f"{PROJECT}-nginx", "-", text=NGINX)
+    try:
+        yield
+    finally:
+        run("docker", "rmi", f"{PROJECT}-nginx")
+
+
+def processes(containers: list[str]) -> Iterator[Path]:
+    """Yield the folder in /proc of each process in the containers."""
+    for container in containers:
+        for pid in run("docker", "top", container, "-eo", "pid").split()[1:]:
+            yield Path("/proc", pid)
+
+
+def cpu_seconds(containers: list[str]) -> float:
+    """Return the CPU time that the containers' threads have used (schedstat: nanoseconds on a CPU)."""
+    total = 0
+    for process in processes(containers):
+        with suppress(OSError):  # a health check, which has ended meanwhile
+            for task in (process / "task").iterdir():
+                total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def memory(containers: list[str]) -> int:
+    """Return the KiB of memory of their processes that is no file's (/proc, RssAnon)."""
+    total = 0
+    for process in processes(containers):
+        with suppress(OSError):  # a health check, which has ended meanwhile
+            total += int(re.findall(r"RssAnon:\s+(\d+)", (process / "status").read_text())[0])
+    return total
