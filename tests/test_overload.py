@@ -117,6 +117,7 @@ def test_a_storm_of_websockets_is_opened_whole_and_marks_no_server_down(journale
 SLOW = {
     "headers": (b"GET /%b/json HTTP/1.1\r\nHost: a\r\nX-Slow: ", b"x" * 20, "408"),
     "bodies": (b"POST /%b/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n", b"x" * 20, "408"),
+    "bodies of GET": (b"GET /%b/json HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n", b"x" * 20, "408"),
     "readers": (b"GET /%b/entry/x?size=300000 HTTP/1.1\r\nHost: a\r\n\r\n", b"", "200"),
 }
 
