@@ -9,6 +9,12 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
 
 
+FAILED = (
+    b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 21\r\n"
+    b"connection: close\r\n\r\nInternal Server Error"
+)  # as uvicorn answers where the application had not begun
+
+
 class Transport:
     """What a request and its answer need of an asyncio transport, with writes that can be put off."""
 
@@ -36,7 +42,9 @@ class Transport:
             self.write(b"")
 
     def close(self) -> None:
-        """Write what was kept, and close."""
+        """Write what was kept, and close. A head alone is an answer that has failed: 500 instead."""
+        if self.holding:
+            self._held = FAILED
         self.flush()
         self._transport.close()
 

@@ -137,6 +137,16 @@ def test_problems_logs_errors_slow_requests_and_a_sample(foreign: Stack) -> None
     assert len(logged) - before < 0.05 * load.outcomes.total()
 
 
+def test_an_application_that_fails_behind_its_head_gets_500_and_is_not_asked_again(
+    foreign: Stack, service: str
+) -> None:
+    answer = httpx.get(f"{foreign.url}/{service}/fails")
+    assert answer.status_code == 500
+    name = answer.headers["x-request-id"]
+    (logged,) = wait_until(lambda: [line for line in foreign.access_log() if line["id"] == name], "it is logged")
+    assert logged["retries"] == "0"
+
+
 BROKEN = {
     "no.such.module:app": "ModuleNotFoundError: No module named 'no'",
     "json:nothing": "AttributeError: module 'json' has no attribute 'nothing'",

@@ -15,6 +15,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 import jsonlog
+import response  # noqa: F401 - replaces what gunicorn makes answers with, whichever the worker class
 import serving
 
 log = logging.getLogger("gunicorn.error")

@@ -164,7 +164,8 @@ class Host:
         body: Iterable[bytes] = ()
         try:
             body = self.application(environ, watch)
-            if not started:  # a generator application calls start_response at its first chunk
+            # A generator application calls start_response at its first chunk, and any lazy body may fail there.
+            if not started or not (refused or isinstance(body, (list, tuple, environ["wsgi.file_wrapper"]))):
                 chunks = iter(body)
                 body = Begun(next(chunks, b""), chunks, body)
         except BaseException as error:

@@ -14,8 +14,6 @@ from typing import Any
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-import response  # noqa: F401 - replaces what gunicorn makes answers with
-
 PATIENCE_SECONDS = 0.005  # how long a request may keep the lead
 LINGER_SECONDS = 2.0  # for the rest of a body after an early answer, and for idle connections when told to stop
 

@@ -19,6 +19,9 @@ async def application(scope, receive, send):
             await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
             await asyncio.sleep(0.2)
         return
+    if scope["path"] == "/asgi/fails":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        raise FileNotFoundError("/nowhere")
     if scope["path"] == "/asgi/slow":
         await asyncio.sleep(1.1)
     size = 0

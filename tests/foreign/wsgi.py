@@ -5,6 +5,13 @@ import time
 
 
 def application(environ, start_response):
+    if environ["PATH_INFO"] == "/fails":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+        return map(open, ["/nowhere"])  # lazy: fails at the first chunk
+    return answer(environ, start_response)
+
+
+def answer(environ, start_response):
     if environ["PATH_INFO"] == "/feed":
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         for n in range(1000):
