@@ -7,7 +7,7 @@ time for a request, and unlike it nothing is sent a second time where a connecti
 import itertools
 import ssl
 import time
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import gevent
 from gevent import socket
@@ -26,6 +26,16 @@ _numbers = itertools.count()
 
 class StatusError(Exception):
     """The answer was not 200."""
+
+
+def connect(url: SplitResult, timeout: float) -> socket.socket:
+    """Open a connection to the URL's host, with TLS where it says https; `timeout` is in seconds."""
+    secure = url.scheme == "https"
+    connection = socket.create_connection((url.hostname, url.port or (443 if secure else 80)), timeout)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if secure:
+        connection = ssl.create_default_context().wrap_socket(connection, server_hostname=url.hostname)
+    return connection
 
 
 class Client(User):
@@ -47,17 +57,6 @@ class Client(User):
         self.idle: list[tuple[float, socket.socket]] = []  # since when, the longest first
         self.in_flight = 0
 
-    def connect(self) -> socket.socket:
-        """Open a connection, with TLS where the host's URL says https."""
-        secure = self.url.scheme == "https"
-        connection = socket.create_connection(
-            (self.url.hostname, self.url.port or (443 if secure else 80)), TIMEOUT_SECONDS
-        )
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if secure:
-            connection = ssl.create_default_context().wrap_socket(connection, server_hostname=self.url.hostname)
-        return connection
-
     def connection(self) -> socket.socket:
         """Return the connection that was used last, or a new one where that was too long ago."""
         while self.idle:
@@ -65,7 +64,7 @@ class Client(User):
             if time.perf_counter() - since < IDLE_SECONDS:
                 return connection
             connection.close()
-        return self.connect()
+        return connect(self.url, TIMEOUT_SECONDS)
 
     def get(self, due: float | None = None) -> float:
         """Send the request, and report its time since it was `due` (perf_counter). Return how long to wait then (s)."""
@@ -86,7 +85,8 @@ class Client(User):
                 self.idle.append((time.perf_counter(), connection))
             if answer.status_code != 200:
                 error = StatusError(str(answer.status_code))
-                wait = int(str(answer.get("retry-after") or 0))
+                after = str(answer.get("retry-after") or 0)
+                wait = int(after) if after.isdecimal() else 1  # it may be a date
         except (OSError, HTTPParseError) as failure:
             error, wait = failure, 1
         finally:

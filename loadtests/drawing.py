@@ -115,7 +115,6 @@ def milliseconds(axes: Axes) -> None:
     axes.margins(y=0.15)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_title("ms")
 
 
 def styles(declared: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -198,12 +198,12 @@ def cross_check(results: Run) -> list[str]:
     others = {(cell["scenario"], cell["variant"], cell["point"]) for cell in results.cells if cell.get("tool") == "wrk"}
     for scenario, variant, point in sorted(others):
         rates = [cell["rate"] for cell in results.cells if cell.get("tool") == "wrk" and cell["variant"] == variant]
-        ours = results.summary(scenario)[variant, point].median("rate")
-        if ours and rates:
+        ours = results.summary(scenario).get((variant, point))  # none where the run was interrupted before
+        if rates and ours and (rate := ours.median("rate")):
             theirs = statistics.median(rates)
             lines.append(
-                f"cross-check of {variant} at {point:g}: Locust {number(ours)} answers a second, wrk {number(theirs)}, "
-                f"a difference of {100 * (theirs - ours) / theirs:+.0f} %"
+                f"cross-check of {variant} at {point:g}: Locust {number(rate)} answers a second, wrk {number(theirs)}, "
+                f"a difference of {100 * (theirs - rate) / theirs:+.0f} %"
             )
     return lines
 

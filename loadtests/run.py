@@ -1,4 +1,4 @@
-"""Runs the load tests: cell by cell, in an order of chance, and ends with a report.
+"""Runs the load tests: cell by cell, in random order, and ends with a report.
 
 USAGE: load [NAME...]             measure the scenarios that are named, or all (about 12 minutes)
        load --full [NAME...]      all points, five repetitions, longer ones (an hour and a quarter)
@@ -6,7 +6,7 @@ USAGE: load [NAME...]             measure the scenarios that are named, or all (
        load --target URL [NAME..] somebody else's deployment of the same routes; without those that need to be at hand
        load --list                what there is, and how long it takes
        load --report DIR          draw the report of a run again
-       load --compare A B         print how the figures of run B are to those of run A
+       load --compare A B         print the figures of run B as ratios to those of run A
        load --help
 
 Loads the stack that runs here, or starts it (./scripts/up) and ends it afterwards. Where there are two processors or

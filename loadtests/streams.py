@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 import gevent
 import websocket
-from gevent import socket
 from geventhttpclient.response import HTTPParseError, HTTPSocketResponse
 from locust import User, task
 
+from clients import connect
 from gauges import GAUGES
 
 BACKOFF_SECONDS = (0.2, 5.0)  # the first wait before a reconnect, and the longest; each is random (full jitter)
@@ -106,7 +106,7 @@ class EventStream(Stream):
             f"Accept: text/event-stream\r\n{resume}\r\n"
         )
         began = time.perf_counter()
-        connection = socket.create_connection((url.hostname, url.port or 80), CONNECT_SECONDS)
+        connection = connect(url, CONNECT_SECONDS)
         counted = 0
         try:
             connection.sendall(request.encode())
