@@ -18,7 +18,7 @@ local_processes() { [[ -s .run/supervisord.pid ]] && kill -0 "$(<.run/supervisor
 test_stack() {
   ! local_processes || fail "local processes run here (./scripts/down ends them)"
   export COMPOSE_PROJECT_NAME=wsgi-asgi-haproxy-test HTTP_PORT=${HTTP_PORT:-18080} ADMIN_PORT=${ADMIN_PORT:-18404}
-  export WSGI_APP='' ASGI_APP=''  # the demonstration, whatever .env says
+  export WSGI_APP='' ASGI_APP='' COMPOSE_FILE=compose.yaml  # the demonstration, whatever .env says
   ./scripts/down >/dev/null 2>&1  # what an interrupted run has left
   local port
   for port in "$HTTP_PORT" "$ADMIN_PORT"; do

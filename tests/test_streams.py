@@ -99,6 +99,14 @@ def test_streams_that_are_opened_and_left_at_once_take_no_thread_for_long(client
     for _ in range(50):
         assert client.get("/wsgi/json").status_code == 200
     assert stack.up_servers("wsgi") == 3
+    with ExitStack() as held:
+        for _ in range(WSGI_PLACES):
+            wait_until(lambda: opened(held, stack), "every place is free again")
+
+
+def opened(held: ExitStack, stack: Stack) -> bool:
+    """Open one more event stream on the WSGI side, and tell whether there was a place for it."""
+    return held.enter_context(httpx.stream("GET", f"{stack.url}/wsgi/events")).status_code == 200
 
 
 def test_streams_that_are_left_while_they_replay_leave_no_traceback(stack: Stack, service: str) -> None:
