@@ -23,9 +23,14 @@ export class Waiting extends Card {
       const frame = document.createElement("iframe"), host = `${this.service}-${this.opened++}.relay.localhost`;
       frame.hidden = true;
       frame.src = `http://${host}:${location.port || 80}/page/relay`;
-      const ready = new Promise(done => addEventListener("message", ({source}) => source === frame.contentWindow && done(frame)));
+      const ready = new Promise(done => addEventListener("message", function hear({source}) {
+        if (source !== frame.contentWindow) return;
+        removeEventListener("message", hear);
+        frame.ready = true;
+        done(frame);
+      }));
       document.body.append(frame);
-      return Promise.race([ready, sleep(3000).then(() => this.frames.includes(frame) || frame.remove())]);
+      return Promise.race([ready, sleep(3000).then(() => { if (!frame.ready) frame.remove(); })]);
     });
     const opened = await Promise.all(missing);
     this.frames.push(...opened.filter(Boolean));
