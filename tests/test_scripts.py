@@ -1,5 +1,6 @@
 """The scripts, called as they should not be: one clear line, exit 2, and nothing left half started."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -48,6 +49,20 @@ def up(any_stack: Stack) -> tuple[str, ...]:
 )
 def test_up_refuses_a_bad_setting(up: tuple[str, ...], variable: str, value: str) -> None:
     assert_refused(run(*up, env={variable: value}, check=False), variable)
+
+
+@pytest.mark.compose
+def test_up_refuses_a_compose_file_that_is_not_there_which_dot_env_names(up: tuple[str, ...], copy: Path) -> None:
+    (copy / ".env").write_text("COMPOSE_FILE=compose.yaml:nowhere.yaml  # a comment\n")
+    settings = {name: value for name, value in os.environ.items() if name != "COMPOSE_FILE"}
+    result = subprocess.run(up, cwd=copy, env=settings, capture_output=True, text=True, check=False)
+    assert_refused(result, "nowhere.yaml: no such file")
+
+
+@pytest.mark.compose
+def test_up_dev_refuses_an_application_in_a_folder_of_its_own(up: tuple[str, ...]) -> None:
+    settings = {"COMPOSE_FILE": "compose.yaml:examples/django/compose.yaml"}
+    assert_refused(run(*up, "--dev", env=settings, check=False), "folder of its own")
 
 
 def test_up_refuses_one_port_for_both(up: tuple[str, ...]) -> None:
