@@ -251,10 +251,10 @@ def dropped(container: str, chain: str, *match: str) -> Iterator[None]:
 
 
 def unanswered_queries(haproxy: str) -> int:
-    """Return how many of HAProxy's DNS queries have timed out since it started."""
+    """Return how many of HAProxy's DNS queries were not sent, or not answered in time, since it started."""
     command = "echo 'show resolvers' | socat /var/lib/haproxy/admin.sock -"
     said = run("docker", "exec", haproxy, "sh", "-c", command).stdout
-    return sum(map(int, re.findall(r"timeout: *(\d+)", said)))
+    return sum(map(int, re.findall(r"(?:snd_error|timeout): *(\d+)", said)))
 
 
 @pytest.mark.compose
