@@ -245,7 +245,9 @@ def test_a_bad_trailer_is_no_error_of_the_application(stack: Stack, service: str
 def test_after_all_this_every_replica_is_the_one_it_was(
     started: dict[str, list[int]], stack: Stack, service: str
 ) -> None:
-    for name in stack.instances(service):
+    instances = stack.instances(service)
+    assert len(instances) == 3
+    for name in instances:
         same = set(started[name]) & set(stack.pids(name))  # a container's health checks come and go
         assert len(same) == {"wsgi": 2, "asgi": 1}[service], name
     log = stack.log(service)

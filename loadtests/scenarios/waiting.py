@@ -46,8 +46,7 @@ SCENARIO = Scenario(
     },
     thresholds=(
         Threshold("failed", at_most=0, variant="ASGI, async"),
-        Threshold("failed", at_most=0, variant="WSGI", point=64),
-        Threshold("failed", at_most=0, variant="ASGI, in threads", point=64),  # (a blocked loop fails its checks)
+        Threshold("failed", at_most=0, point=64),
         Threshold("rate", at_least=3, variant="ASGI, async", point=64, times=("WSGI", 64)),
         Threshold("rate", at_most=0.5, variant="ASGI, blocking", point=64, times=("WSGI", 64)),
     ),
