@@ -67,23 +67,22 @@ def test_a_drain_loses_nothing_and_ends_its_streams(guestbook: tuple[Stack, str]
     stack, service = guestbook
     base = f"{stack.url}/{service}"
     victim = run("docker", "compose", "ps", "--quiet", service).stdout.split()[0]
+    # Django itself has none; handshakes that it refuses would take places of the streams for a moment.
+    has_websockets = "django" not in str(stack.settings)
     with ThreadPoolExecutor(12) as background:
         streams = [background.submit(end_of_stream, f"{base}/events") for _ in range(6)]
-        sockets = [background.submit(close_code, f"{base}/echo") for _ in range(6)]
+        sockets = [background.submit(close_code, f"{base}/echo") for _ in range(6 if has_websockets else 0)]
         loads = [Load(f"{base}/request", clients=2), Load(f"{base}/request", 2, "POST", b"x" * 1000)]
         with loads[0], loads[1]:
             wait_until(lambda: all(load.outcomes.total() > 50 for load in loads), "the load runs")
             stack.stop(victim)
+    stack.start(victim)
     for load in loads:
         assert not load.failures
     ends = [end for each in streams if (end := each.result())]
     assert len(ends) in (1, 2, 3), "those of the replica that left end, and no other"
     assert all(end.retry is not None for end in ends)
-    if stack.settings and "django" not in stack.settings["COMPOSE_FILE"]:  # Django itself has no WebSocket
-        codes = [code for each in sockets if (code := each.result())]
-        assert codes
-        assert set(codes) == {1012}
-    stack.start(victim)
+    assert {code for each in sockets if (code := each.result())} == ({1012} if has_websockets else set())
     stack.wait_whole()
 
 
