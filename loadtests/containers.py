@@ -185,8 +185,8 @@ class Compose(Elsewhere):
         asked = {
             "haproxy": haproxy.exec_run("haproxy -v"),
             "python": wsgi.exec_run("python -c \"import platform; print('python is', platform.python_version())\""),
-            "gunicorn": wsgi.exec_run(python.format("gunicorn")),
-            "uvicorn": asgi.exec_run(python.format("uvicorn")),
+            **{package: wsgi.exec_run(python.format(package)) for package in ("gunicorn", "flask")},
+            **{package: asgi.exec_run(python.format(package)) for package in ("uvicorn", "fastapi")},
         }
         settings = dict(pair.split("=", 1) for pair in haproxy.attrs["Config"]["Env"])
         return (

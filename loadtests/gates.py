@@ -1,6 +1,7 @@
 """What makes a measurement void: signs that the generator, and not what it loads, was the limit.
 
-The limits are those at which a generator was seen to distort what it measures.
+The limits are those at which a generator was seen to distort what it measures. Arrivals that were sent and not
+answered are no sign of it: they count as failures of what is loaded.
 """
 
 from typing import TypedDict

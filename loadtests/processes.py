@@ -94,8 +94,8 @@ class Local(Elsewhere):
         return {name: settings[name] for name in SETTINGS if name in settings} | {
             "haproxy": run("haproxy", "-v").split()[2],
             "python": run(".venv/wsgi/bin/python", "-V").split()[1],
-            "gunicorn": version(ROOT / ".venv/wsgi", "gunicorn"),
-            "uvicorn": version(ROOT / ".venv/asgi", "uvicorn"),
+            **{package: version(ROOT / ".venv/wsgi", package) for package in ("gunicorn", "flask")},
+            **{package: version(ROOT / ".venv/asgi", package) for package in ("uvicorn", "fastapi")},
         }
 
 

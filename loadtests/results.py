@@ -6,7 +6,7 @@ and with what the tiers used. A report needs nothing else.
 
 import json
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -47,18 +47,21 @@ def figures(cell: Cell, series: str) -> dict[str, float]:
     """Return the figures of a measurement: times of the series whose names begin so, and failures of their kind."""
     times = merged(cell, series)
     kind = series.split()[0]
-    failed = sum(sum(seen["failed"].values()) for name, seen in cell["series"].items() if name.startswith(kind))
+    failed = failures(cell, kind).total()
     unanswered = cell["generator"]["started"] - count(cell, "GET") if cell["generator"]["offered"] else 0
     found = {
         "rate": times.total() / cell["seconds"],
         "failed": (failed + unanswered) / max(1, unanswered + count(cell, kind)),
         **{f"p{share}": times.percentile(share / 100) for share in (50, 95, 99)},
     }
-    if outage := merged(cell, "SSE outage") + merged(cell, "WS outage"):
-        found["outage"] = Histogram(outage).percentile(0.99)
-    if any(name.startswith("SSE") for name in cell["series"]):
-        lost = cell["series"].get("SSE lost", {"failed": {}})["failed"]
+    if outage := both(cell, "outage"):
+        found["outage"] = outage.percentile(0.99)
+    if delivery := both(cell, "delivery"):
+        found["delivery"] = delivery.percentile(0.99)
+        lost = failures(cell, "SSE lost") + failures(cell, "WS lost")
         found["lost"] = sum(int(reason.split()[-1]) * many for reason, many in lost.items())
+        found["disconnects"] = (failures(cell, "SSE disconnect") + failures(cell, "WS disconnect")).total()
+        found["reconnects"] = outage.total()
     if requests := count(cell, "GET"):
         for tier, used in cell.get("cpu", {}).items():
             found[f"{tier}_us"] = used / requests * 1e6
@@ -79,10 +82,19 @@ def merged(cell: Cell, series: str) -> Histogram:
     return Histogram.merged(seen["times"] for name, seen in cell["series"].items() if name.startswith(series))
 
 
+def both(cell: Cell, what: str) -> Histogram:
+    """Return the times that event streams and WebSockets have reported of something."""
+    return Histogram.merged([merged(cell, f"SSE {what}").pairs(), merged(cell, f"WS {what}").pairs()])
+
+
+def failures(cell: Cell, series: str) -> Counter[str]:
+    """Return the failures of all series whose names begin so, and how often each was seen."""
+    return sum((Counter(seen["failed"]) for name, seen in cell["series"].items() if name.startswith(series)), Counter())
+
+
 def count(cell: Cell, kind: str) -> int:
     """Return how many answers, good and bad, there were to requests of this type."""
-    failed = sum(sum(seen["failed"].values()) for name, seen in cell["series"].items() if name.startswith(kind))
-    return merged(cell, kind).total() + failed
+    return merged(cell, kind).total() + failures(cell, kind).total()
 
 
 @dataclass
@@ -199,6 +211,13 @@ def declare(scenario: Scenario, doc: str, points: dict[str, tuple[float, ...]], 
         "series": scenario.series,
         "drawn": scenario.drawn,
         "faults": dict(scenario.faults),
-        "variants": {name: {"service": scenario.variants[name].service, "points": at} for name, at in points.items()},
+        "variants": {
+            name: {
+                "service": scenario.variants[name].service,
+                "points": at,
+                "users": [users.described() for users in scenario.variants[name].users],
+            }
+            for name, at in points.items()
+        },
         "thresholds": [asdict(one) for one in scenario.thresholds if judged or one.figure == "failed"],
     }

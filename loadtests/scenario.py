@@ -25,6 +25,13 @@ class Users:
         attributes = {name: point if value is POINT else value for name, value in self.attributes.items()}
         return self.user, int(point if self.count is POINT else self.count), attributes
 
+    def described(self) -> dict[str, Any]:
+        """Return what is kept beside the results."""
+        names = ("path", "rate", "interval_ms", "echo_seconds")
+        own = {name: getattr(self.user, name) for name in names if hasattr(self.user, name)}
+        described = {"user": self.user.__name__, "count": self.count} | own | self.attributes
+        return {name: "the point" if value is POINT else value for name, value in described.items()}
+
 
 @dataclass(frozen=True)
 class Variant:

@@ -1,7 +1,7 @@
 """One replica has a tenth of its processor: what each balancing algorithm makes of it.
 
-None sends a replica more than WSGI_MAXCONN requests at once, so that even round robin gives the slow one little; how
-long those wait that it does get is the difference.
+None sends a replica more than WSGI_MAXCONN requests at once, so the slow one's share differs little; how long those
+wait that it gets is the difference.
 """
 
 from clients import Open

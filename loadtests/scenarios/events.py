@@ -21,12 +21,12 @@ SCENARIO = Scenario(
     question="How many event streams are held, and how late do events come?",
     axis="event streams",
     points=(100, 300, 600),
-    all_points=(100, 300, 1000, 2000, 4000),
+    all_points=(100, 1000, 2000, 4000, 8000),
     variants={
         "WSGI": Variant((Users(WsgiEvents, POINT),), "wsgi", points=(6,)),  # three replicas with WSGI_STREAMS=2
         "ASGI": Variant((Users(AsgiEvents, POINT, interval_ms=2000),), "asgi"),
     },
-    thresholds=(Threshold("failed", at_most=0),),
+    thresholds=(Threshold("failed", at_most=0), Threshold("lost", at_most=0)),
     seconds=(4, 10),
     series="SSE delivery",
     drawn="streams",
