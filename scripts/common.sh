@@ -18,7 +18,10 @@ local_processes() { [[ -s .run/supervisord.pid ]] && kill -0 "$(<.run/supervisor
 test_stack() {
   ! local_processes || fail "local processes run here (./scripts/down ends them)"
   export COMPOSE_PROJECT_NAME=wsgi-asgi-haproxy-test HTTP_PORT=${HTTP_PORT:-18080} ADMIN_PORT=${ADMIN_PORT:-18404}
-  export WSGI_APP='' ASGI_APP='' COMPOSE_FILE=compose.yaml  # the demonstration, whatever .env says
+  export LOCUST_PORT=${LOCUST_PORT:-18089}
+  # The demonstration with its defaults, whatever .env says.
+  export COMPOSE_FILE=compose.yaml WSGI_APP='' ASGI_APP='' BIND='' ACCESS_LOG='' BALANCE='' DRAIN_SECONDS=''
+  export WSGI_MAXCONN='' WSGI_STREAMS='' WSGI_IDEMPOTENCY_KEY='' ASGI_IDEMPOTENCY_KEY=''
   ./scripts/down >/dev/null 2>&1  # what an interrupted run has left
   local port
   for port in "$HTTP_PORT" "$ADMIN_PORT"; do

@@ -4,13 +4,13 @@ USAGE: measure [--rounds N] [proxy] [logged] [threads] [reuse] [wsgi] [worker] [
                [websockets]
        measure --help
 
-  proxy     HAProxy with ACCESS_LOG=problems against nginx without a log
+  proxy     HAProxy with ACCESS_LOG=problems against nginx without a log, and what smaller buffers save
   logged    HAProxy with every request logged against nginx with its access log, both to standard output
   threads   HAProxy's nbthread 1 and 2
   reuse     HAProxy's http-reuse safe and always
   wsgi      requests in flight per WSGI replica: WSGI_MAXCONN 1, 2, 4, 8
-  worker    wsgi_service/worker.py against gunicorn's own gthread
-  asgi      the ASGI service, as the WSGI one is measured
+  worker    wsgi_service/worker.py against gunicorn's own gthread and sync
+  asgi      requests in flight per ASGI replica: maxconn 10, 100, 1000
   bare-wsgi the whole stack against gunicorn -w 3 alone, and behind nginx
   bare-asgi the whole stack against uvicorn --workers 3 alone, and behind nginx
   a2wsgi    one WSGI application on gunicorn and, through a2wsgi, on uvicorn
@@ -34,17 +34,30 @@ MEASUREMENTS: dict[str, Callable[[int], None]] = {
     "proxy": lambda rounds: proxies(
         "The balancer, problems logged",
         rounds,
-        {"nginx, access_log off": {"nginx": "off"}, "HAProxy, ACCESS_LOG=problems": {"ACCESS_LOG": "problems"}},
+        {
+            "nginx, access_log off": {"nginx": "off"},
+            "HAProxy, ACCESS_LOG=problems": {"ACCESS_LOG": "problems"},
+            **{
+                f"the same with tune.bufsize {size}": {
+                    "ACCESS_LOG": "problems",
+                    "change": f"nbthread 1=tune.bufsize {size}\n  nbthread 1",
+                }
+                for size in (12288, 8192)
+            },
+        },
+        [32],
     ),
     "logged": lambda rounds: proxies(
         "The balancer, everything logged",
         rounds,
         {"nginx, access_log to stdout": {"nginx": "/dev/stdout"}, "HAProxy, ACCESS_LOG=all": {}},
+        [32],
     ),
     "threads": lambda rounds: proxies(
         "HAProxy's threads",
         rounds,
         {f"nbthread {n}": {"ACCESS_LOG": "problems", "change": f"nbthread 1=nbthread {n}"} for n in "12"},
+        [32],
     ),
     "reuse": lambda rounds: proxies(
         "HAProxy's reuse of server connections",
@@ -56,6 +69,7 @@ MEASUREMENTS: dict[str, Callable[[int], None]] = {
             }
             for way in ("safe", "always")
         },
+        [32],
     ),
     "wsgi": lambda rounds: services(
         "Requests in flight per WSGI replica",
@@ -67,9 +81,21 @@ MEASUREMENTS: dict[str, Callable[[int], None]] = {
         "The threads of a WSGI replica",
         rounds,
         "/wsgi/json",
-        {"gunicorn's gthread": {"gunicorn": "--worker-class gthread"}, "as shipped: worker.py": {}},
+        {
+            "gunicorn's gthread": {"gunicorn": "--worker-class gthread"},
+            "gunicorn's sync": {"gunicorn": "--worker-class sync"},
+            "as shipped: worker.py": {},
+        },
     ),
-    "asgi": lambda rounds: services("The ASGI service", rounds, "/asgi/json", {"as shipped": {}}),
+    "asgi": lambda rounds: proxies(
+        "Requests in flight per ASGI replica",
+        rounds,
+        {
+            f"maxconn {n}": {"ACCESS_LOG": "problems", "change": f"server maxconn 100=server maxconn {n}"}
+            for n in (10, 100, 1000)
+        },
+        [64, 512],
+    ),
     "bare-wsgi": lambda rounds: bare(
         "wsgi", rounds, ["gunicorn", "-w", "3", "-c", "/dev/null", "-b", "0.0.0.0:8080", "app:app"]
     ),

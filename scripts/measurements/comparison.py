@@ -8,7 +8,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from engine import PROJECT, ROOT, address, container, cpu_seconds, nginx_image, proxy, run, stack
+from engine import HAPROXY, PROJECT, ROOT, address, container, cpu_seconds, nginx_image, proxy, run, stack
 
 HERE = Path(__file__).parent
 SECONDS = 1
@@ -56,7 +56,7 @@ def compare(title: str, variants: dict[str, tuple[str, list[str]]], clients: lis
     print(flush=True)
 
 
-def proxies(title: str, rounds: int, variants: dict[str, dict[str, str]]) -> None:
+def proxies(title: str, rounds: int, variants: dict[str, dict[str, str]], clients: list[int]) -> None:
     """Compare proxies in front of the same ASGI replicas: HAProxy with settings, nginx, or a changed haproxy.cfg."""
     with ExitStack() as running, tempfile.TemporaryDirectory() as folder:
         running.enter_context(stack(PROJECT))
@@ -78,11 +78,11 @@ def proxies(title: str, rounds: int, variants: dict[str, dict[str, str]]) -> Non
                     if before not in text:
                         sys.exit(f"measure: there is no {before!r} in haproxy.cfg any more")
                     (mount / "haproxy.cfg").write_text(text.replace(before, after))
-                container = proxy(str(number), "haproxy:3.2", f"{mount}:/usr/local/etc/haproxy", **settings)
+                container = proxy(str(number), HAPROXY, f"{mount}:/usr/local/etc/haproxy", **settings)
             container_name = running.enter_context(container)
             ready[name] = (f"http://{address(container_name, f'{PROJECT}_edge')}:8080/asgi/json", [container_name])
         run("sleep", "3")
-        compare(title, ready, [32], rounds)
+        compare(title, ready, clients, rounds)
 
 
 def services(title: str, rounds: int, path: str, variants: dict[str, dict[str, str]]) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "measure"
-NGINX = """\
-FROM python:3.14-slim
+HAPROXY = os.environ.get("HAPROXY_IMAGE", "haproxy:3.2")
+NGINX = f"""\
+FROM {os.environ.get("PYTHON_IMAGE", "python:3.14-slim")}
 RUN apt-get -o Acquire::Check-Valid-Until=false update && apt-get install -y --no-install-recommends nginx-light
 CMD ["nginx", "-g", "daemon off;"]
 """
