@@ -38,10 +38,14 @@ def any_stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def stack(any_stack: Stack) -> Stack:
-    """The stack with default settings, whole; started where it does not run so yet."""
+    """The stack with default settings, whole; started where it does not run so yet, or a failed test has left it."""
     if any_stack.settings != {}:
         any_stack.up()
-    any_stack.wait_whole()
+    try:
+        any_stack.wait_whole()
+    except AssertionError:
+        any_stack.up()
+        any_stack.wait_whole()
     return any_stack
 
 

@@ -18,11 +18,13 @@ class Held(Background):
     def __init__(self, url: str, service: str, count: int = 3) -> None:
         self.events: list[list[int]] = [[] for _ in range(count)]
         self.closed: Counter[int] = Counter()
+        self.outages: list[float] = []  # seconds from an end to what came next
         self._url, self._service = url, service
         websockets = [self._websocket] * count if service == "asgi" else []
         super().__init__(*[partial(self._events, ids) for ids in self.events], *websockets)
 
     def _events(self, ids: list[int]) -> None:
+        ended = 0.0
         while not self._end.is_set():
             try:
                 last = ids[-1] if ids else None
@@ -30,22 +32,31 @@ class Held(Background):
                     for event in events:
                         if event.id is not None:
                             ids.append(event.id)
+                            if ended:
+                                self.outages.append(time.monotonic() - ended)
+                            ended = 0.0
                         if self._end.is_set():
                             return
             except (httpx.HTTPError, AssertionError):
                 pass  # cut, or no place for it yet: it comes back
+            ended = ended or time.monotonic()
             time.sleep(0.5)
 
     def _websocket(self) -> None:
+        ended = 0.0
         while not self._end.is_set():
             try:
                 with connect(f"{self._url.replace('http', 'ws')}/asgi/ws?interval_ms=100") as socket:
                     while not self._end.is_set():
                         socket.recv(timeout=15)
+                        if ended:
+                            self.outages.append(time.monotonic() - ended)
+                        ended = 0.0
             except ConnectionClosed as closed:
                 self.closed[closed.rcvd.code if closed.rcvd else 1006] += 1
             except (OSError, InvalidHandshake):
                 time.sleep(0.5)
+            ended = ended or time.monotonic()
 
     def assert_no_event_was_lost_or_repeated(self) -> None:
         for ids in self.events:

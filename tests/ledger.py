@@ -1,17 +1,18 @@
 """Counts what was lost, doubled or refused: a client that writes down what it sends, against a journal.
 
 The client sends at a fixed rate whatever the answers do (open loop), each request with an id of its own, and
-tries nothing twice. An answer that is not 200, an empty reply and a connection error are failures alike.
+tries nothing twice. An answer that is not 200, an empty reply and a connection error are failures alike. It speaks
+HTTP by itself: what a library needs for a request would make it late, and its own delay would count as the stack's.
 """
 
 import asyncio
+import re
 import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx
+from urllib.parse import urlsplit
 
 from load import Background
 
@@ -19,37 +20,68 @@ from load import Background
 class Ledger(Background):
     """Sends for the time of a `with`, at `rate` requests a second; `{id}` in the URL is the request's own id."""
 
+    keeps_alive = True
+
     def __init__(self, url: str, rate: float, method: str = "GET", *, keyed: bool = False) -> None:
         self.sent: list[str] = []
         self.outcomes: dict[str, str] = {}
         self.ended: dict[str, float] = {}
         self.seconds: list[float] = []
-        self._url, self._rate, self._method, self._keyed = url, rate, method, keyed
+        self._rate, self._method, self._keyed = rate, method, keyed
+        self._address = urlsplit(url)
+        self._target = url.split(self._address.netloc, 1)[1]
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         super().__init__(lambda: asyncio.run(self._run()))
 
     async def _run(self) -> None:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        async with httpx.AsyncClient(timeout=40, limits=limits) as client, asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks:
             start = time.monotonic()
             while not self._end.is_set():
                 await asyncio.sleep(start + len(self.sent) / self._rate - time.monotonic())
                 entry = uuid.uuid4().hex
                 self.sent.append(entry)
-                tasks.create_task(self._send(client, entry))
+                tasks.create_task(self._send(entry))
 
-    async def _send(self, client: httpx.AsyncClient, entry: str) -> None:
+    async def _send(self, entry: str) -> None:
         began = time.monotonic()
         try:
-            self.outcomes[entry] = await self._ask(client, self._url.replace("{id}", entry), entry)
-        except (httpx.HTTPError, OSError) as error:
+            async with asyncio.timeout(40):
+                self.outcomes[entry] = await self._ask(entry)
+        except (OSError, EOFError) as error:  # TimeoutError is an OSError
             self.outcomes[entry] = type(error).__name__
         self.ended[entry] = time.monotonic()
         self.seconds.append(self.ended[entry] - began)
 
-    async def _ask(self, client: httpx.AsyncClient, url: str, entry: str) -> str:
+    async def _ask(self, entry: str) -> str:
         """Send one request, and return what its answer counts as."""
-        headers = {"Idempotency-Key": entry} if self._keyed else {}
-        return str((await client.request(self._method, url, headers=headers)).status_code)
+        reader, writer = await self._connection()
+        try:
+            target = self._target.replace("{id}", entry)
+            key = f"Idempotency-Key: {entry}\r\n" if self._keyed else ""
+            close = "" if self.keeps_alive else "Connection: close\r\n"
+            writer.write(
+                f"{self._method} {target} HTTP/1.1\r\nHost: ledger\r\nContent-Length: 0\r\n{key}{close}\r\n".encode()
+            )
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = re.search(rb"\r\ncontent-length: (\d+)", head)
+            await reader.readexactly(int(length[1]) if length else 0)
+        except BaseException:
+            writer.close()
+            raise
+        if self.keeps_alive and length and b"\r\nconnection: close" not in head:
+            self._idle.append((reader, writer))
+        else:
+            writer.close()
+        return outcome_of(head)
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Return the connection that was used last of those that are idle and open, or a new one."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection(self._address.hostname, self._address.port)
 
     @property
     def acknowledged(self) -> set[str]:
@@ -70,6 +102,16 @@ class Ledger(Background):
         return sorted(self.seconds)[int(share * (len(self.seconds) - 1))]
 
 
+def outcome_of(head: bytes) -> str:
+    """Return the status, and what an answer of HAProxy's own lacks."""
+    status = head[9:12].decode()
+    if b"application/problem+json" in head and status == "503" and b"\r\nretry-after: " not in head:
+        return "503 without Retry-After"
+    if b"application/problem+json" not in head and status == "502":
+        return "502 without a problem"
+    return status
+
+
 @dataclass
 class Account:
     """What became of the ids of a ledger."""
@@ -84,8 +126,8 @@ class Account:
 def account(ledger: Ledger, journal: Path) -> Account:
     """Compare the ledger with the journal in that folder, which must be closed: late commits have come."""
     lines = [line for file in journal.glob("entries-*") for line in file.read_text().split()]
-    runs = Counter(line for line in lines if line in set(ledger.sent))
-    acknowledged, refused = ledger.acknowledged, set(ledger.sent) - ledger.acknowledged
+    sent, acknowledged = set(ledger.sent), ledger.acknowledged
+    runs, refused = Counter(line for line in lines if line in sent), sent - acknowledged
     return Account(
         lost=acknowledged - runs.keys(),
         doubled={entry for entry, count in runs.items() if count > 1},

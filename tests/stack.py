@@ -34,7 +34,9 @@ done
 """
 
 
-def run(*command: str, check: bool = True, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str, check: bool = True, env: dict[str, str] | None = None, seconds: float = 180
+) -> subprocess.CompletedProcess[str]:
     """Run a command at the root of the repository; a failure shows what it printed."""
     result = subprocess.run(
         command,
@@ -42,7 +44,7 @@ def run(*command: str, check: bool = True, env: dict[str, str] | None = None) ->
         env=os.environ | (env or {}),
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=seconds,
         stdin=subprocess.DEVNULL,
     )
     assert not check or result.returncode == 0, f"{command}: {result.returncode}\n{result.stdout}\n{result.stderr}"
@@ -56,6 +58,17 @@ def wait_until(true: Callable[[], Any], what: str, seconds: float = 60) -> Any:
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
         time.sleep(0.1)
     return value
+
+
+@contextmanager
+def locust_page() -> Iterator[str]:
+    """Start Locust's own page and a worker for the time of a `with`; yield its address."""
+    load = ("docker", "compose", "--profile", "load")
+    run(*load, "up", "--detach", "--build", "--no-recreate", "--wait", "locust", "locust-worker", seconds=600)
+    try:
+        yield f"http://127.0.0.1:{os.environ.get('LOCUST_PORT', '8089')}"
+    finally:
+        run(*load, "rm", "--stop", "--force", "locust", "locust-worker")
 
 
 class Stack:
@@ -216,6 +229,7 @@ class LocalStack(Stack):
 
     def pids(self, instance: str) -> list[int]:
         first = int(self._control("pid", self._name(instance)))
+        assert first, f"{instance} does not run"
         children = Path(f"/proc/{first}/task/{first}/children")
         found = children.read_text() if children.exists() else run("pgrep", "-P", str(first), check=False).stdout
         return [first, *map(int, found.split())]
@@ -257,7 +271,8 @@ class ComposeStack(Stack):
     """Containers. An instance is a container's short id, which is its host name."""
 
     def pids(self, instance: str) -> list[int]:
-        return [int(pid) for pid in run("docker", "top", instance, "-eo", "pid").stdout.split()[1:]]
+        listed = run("docker", "top", instance, "-eo", "pid,comm").stdout.splitlines()[1:]
+        return [int(pid) for pid, name in map(str.split, listed) if name != "bash"]  # bash: a health check
 
     def processes(self) -> dict[str, tuple[int, int, int]]:
         found: dict[str, tuple[int, int, int]] = {}

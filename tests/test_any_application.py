@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -56,13 +57,14 @@ def test_a_foreign_application_sees_client_scheme_and_prefix(foreign: Stack, ser
 def test_a_foreign_application_is_drained_without_loss(foreign: Stack) -> None:
     victims = {service: replica(foreign, service) for service in SERVICES}
     with ThreadPoolExecutor(20) as background, ExitStack() as running:
-        feeds, loads = {}, []
+        feeds, loads, opened = {}, [], list[str]()
         for service in SERVICES:
             base = f"{foreign.url}/{service}"
-            feeds[service] = [background.submit(feed_lines, f"{base}/feed", seconds=8) for _ in range(6)]
+            feeds[service] = [background.submit(feed_lines, f"{base}/feed", 8, opened) for _ in range(6)]
             loads += [Load(f"{base}/x", clients=2), Load(f"{base}/x", clients=2, method="POST", content=b"y")]
         for load in loads:
             running.enter_context(load)
+        wait_until(lambda: len(opened) == 12, "the feeds are open")
         for stopped in [background.submit(foreign.stop, victim) for victim in victims.values()]:
             stopped.result()
         running.close()
@@ -81,12 +83,13 @@ def test_a_foreign_application_is_drained_without_loss(foreign: Stack) -> None:
     foreign.wait_whole()
 
 
-def feed_lines(url: str, seconds: float) -> list[str]:
-    """Hold a stream for so long, and return its lines where it ended, cleanly, before that."""
+def feed_lines(url: str, seconds: float, opened: list[str]) -> list[str]:
+    """Hold a stream, add it to those that are open, and return its lines where it ended, cleanly, within `seconds`."""
     lines = []
-    end = time.monotonic() + seconds
     with httpx.stream("GET", url, headers={"Accept": "text/event-stream"}, timeout=30) as answer:
         assert answer.status_code == 200
+        opened.append(url)
+        end = time.monotonic() + seconds
         for line in answer.iter_lines():
             lines.append(line)
             if time.monotonic() > end:
@@ -109,19 +112,24 @@ def test_the_websockets_of_a_foreign_application_are_closed_with_1012(foreign: S
 
 def test_streams_at_any_path_take_no_more_threads_than_they_may(foreign: Stack) -> None:
     with ThreadPoolExecutor(40) as background, httpx.Client(base_url=foreign.url) as client:
-        feeds = [background.submit(feed_status, f"{foreign.url}/wsgi/feed") for _ in range(40)]
-        for _ in range(50):
-            assert client.get("/wsgi/x").status_code == 200
+        enough = threading.Event()
+        feeds = [background.submit(feed_status, f"{foreign.url}/wsgi/feed", enough) for _ in range(40)]
+        try:
+            for _ in range(50):
+                assert client.get("/wsgi/x").status_code == 200
+            wait_until(lambda: sum(feed.done() for feed in feeds) >= 34, "the others are refused")
+        finally:
+            enough.set()
         statuses = [feed.result() for feed in feeds]
     assert statuses.count(200) == 6, statuses
     assert statuses.count(503) == 34, statuses
 
 
-def feed_status(url: str) -> int:
-    """Hold a stream for a while, if there is a place, and return the status."""
+def feed_status(url: str, enough: threading.Event) -> int:
+    """Hold a stream for as long as that is wanted, if there is a place, and return the status."""
     with httpx.stream("GET", url, timeout=30) as answer:
-        for n, _ in enumerate(answer.iter_lines()):
-            if n > 45:
+        for _ in answer.iter_lines():
+            if enough.is_set():
                 break
         return answer.status_code
 

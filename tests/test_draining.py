@@ -23,7 +23,7 @@ class Drained:
     resumed: dict[str, list[Event]]  # and what followed it
     closed: list[int]  # the codes that the replica's WebSockets were closed with
     again: set[str]  # who served them when they came back
-    others_tick: bool  # whether those of other replicas went on
+    others_echo: bool  # whether those of other replicas went on
     victims: dict[str, str]
     left: dict[str, set[str]]
     logs: dict[str, str]
@@ -67,13 +67,19 @@ def drained(stack: Stack) -> Drained:
                 stop.result()
             left = {service: stack.instances(service) for service in SERVICES}
         rest = [socket for socket, instance in serving.items() if instance != victims["asgi"]]
-        others_tick = all(json.loads(socket.recv(timeout=15))["type"] == "tick" for socket in rest)
+        others_echo = all(echoes(socket) for socket in rest)
     logs = {service: stack.log(service) for service in SERVICES}
     for victim in victims.values():
         stack.start(victim)
     stack.wait_whole()
     closed, again = [code for code, _ in back], {instance for _, instance in back}
-    return Drained(loads, ended, resumed, closed, again, others_tick, victims, left, logs)
+    return Drained(loads, ended, resumed, closed, again, others_echo, victims, left, logs)
+
+
+def echoes(socket: ClientConnection) -> bool:
+    """Tell whether the WebSocket is answered still, behind the ticks that nobody has read."""
+    socket.send("still there")
+    return any(json.loads(message).get("data") == "still there" for message in socket)
 
 
 def loads_of(base: str) -> tuple[Load, Load, Load]:
@@ -113,5 +119,5 @@ def test_at_a_drain_websockets_are_closed_with_1012_and_come_back_elsewhere(drai
     assert drained.closed
     assert set(drained.closed) == {1012}
     assert drained.again <= drained.left["asgi"]
-    assert drained.others_tick
+    assert drained.others_echo
     assert "Traceback" not in drained.logs["asgi"]

@@ -53,12 +53,14 @@ def test_a_path_of_no_service_gets_404(client: httpx.Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["livez", "readyz", "metrics"])
-def test_health_paths_are_not_reached_from_outside(client: httpx.Client, service: str, path: str) -> None:
+def test_health_paths_are_not_reached_from_outside(client: httpx.Client, stack: Stack, service: str, path: str) -> None:
     first = f"%{ord(path[0]):x}{path[1:]}"
     for spelling in (path, f"{path}/", f"/{path}", f"{path}?x=1", first, quote(first), f"./{path}", f"x/../{path}"):
         url = client.base_url.copy_with(raw_path=f"/{service}/{spelling}".encode())
         answer = client.get(url, headers={"Accept": "text/event-stream"} if path == "livez" else {})
         assert_problem(answer, 404)
+        if spelling in (path, f"{path}/", f"{path}?x=1", first):
+            assert find_line(stack, answer.headers["x-request-id"])["server"] == "<NOSRV>", "an application was asked"
 
 
 def test_what_a_client_says_of_itself_is_ignored(client: httpx.Client, stack: Stack, service: str) -> None:

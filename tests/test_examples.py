@@ -15,6 +15,7 @@ from stack import Stack, run, wait_until
 pytestmark = [pytest.mark.compose, pytest.mark.full]
 
 GUESTBOOKS = {"django": ("wsgi", "asgi"), "starlette": ("asgi",), "quart": ("asgi",)}
+PORTS = {"wsgi": 8001, "asgi": 8002}
 SECONDS = 9  # longer than a drain
 
 
@@ -61,6 +62,12 @@ def test_it_sees_client_scheme_and_prefix_and_shows_its_own_pages(guestbook: tup
         assert "no such page in this guestbook" in missing.text
         assert "guestbook has made a mistake" in broken.text
         assert client.get("readyz").json()["status"] == 404  # HAProxy's: nobody outside asks for it
+    replica = run("docker", "compose", "ps", "--quiet", service).stdout.split()[0]
+    for path in ("livez", "readyz"):
+        code = (
+            f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{PORTS[service]}/{path}').status)"
+        )
+        assert run("docker", "exec", replica, "python", "-c", code).stdout == "200\n"
 
 
 def test_a_drain_loses_nothing_and_ends_its_streams(guestbook: tuple[Stack, str]) -> None:

@@ -1,6 +1,6 @@
 """The fault matrix: what a ledger counts while replicas are killed, frozen, cut off, slowed and replaced.
 
-Every fault happens to a replica of each service at once, with GET, POST and streams on both.
+Unless a test says otherwise, a fault happens to a replica of each service at once, with GET, POST and streams on both.
 """
 
 import os
@@ -47,22 +47,31 @@ def traffic(journaled: Journaled, entry: str = "entry/{id}") -> Iterator[dict[st
 
 
 @contextmanager
-def quick_traffic(journaled: Journaled) -> Iterator[dict[str, Ledger]]:
-    """Send 60 GET a second to a quick route, none of which may fail, and 20 POST, none to be lost or doubled."""
+def quick_traffic(journaled: Journaled) -> Iterator[dict[str, Traffic]]:
+    """Send 60 GET a second to a quick route, none of which may fail or be sent more than twice, and 20 POST."""
+    logged = len(journaled.stack.access_log())
     with ExitStack() as beside:
-        gets, posts = {}, {}
+        seen = {}
         for service in SERVICES:
             base = f"{journaled.stack.url}/{service}"
-            gets[service] = beside.enter_context(Ledger(f"{base}/json", 60))
-            posts[service] = beside.enter_context(Ledger(f"{base}/entry/{{id}}", 20, "POST"))
+            gets, posts = Ledger(f"{base}/json", 60), Ledger(f"{base}/entry/{{id}}", 20, "POST")
+            seen[service] = Traffic(gets, posts, Held(journaled.stack.url, service))
+            for each in (seen[service].held, gets, posts):
+                beside.enter_context(each)
         time.sleep(1)
-        yield posts
+        yield seen
         journaled.stack.wait_whole()
-    for service in SERVICES:
-        found = journaled.account(posts[service])
-        assert not gets[service].failures
+    # What waited for a replica in vain took over a second, so it is logged.
+    again = [int(line["retries"]) for line in journaled.stack.access_log()[logged:] if line["uri"].endswith("/json")]
+    print(f"GETs that took long: {len(again)}, sent again: {sum(map(bool, again))}")
+    assert set(again) <= {0, 1}
+    assert any(again), "no GET was on its way to the replica"
+    for sent in seen.values():
+        found = journaled.account(sent.posts)
+        assert not sent.gets.failures
         assert not found.lost
         assert not found.doubled
+        sent.held.assert_no_event_was_lost_or_repeated()
 
 
 def masked(stack: Stack) -> dict[str, int]:
@@ -71,30 +80,36 @@ def masked(stack: Stack) -> dict[str, int]:
     return {name: sum(int(row[name] or 0) for row in rows) for name in ("wretr", "wredis")}
 
 
-def assert_kept(journaled: Journaled, seen: dict[str, Traffic], in_flight: int = 0) -> None:
+def assert_kept(journaled: Journaled, seen: dict[str, Traffic], in_flight: dict[str, int] | None = None) -> None:
     """Check the promises: no GET fails, no POST is lost or doubled, and of a service only so many in flight fail."""
     print(f"masked by HAProxy so far: {masked(journaled.stack)}")
     for service, sent in seen.items():
         gets, posts = journaled.account(sent.gets), journaled.account(sent.posts)
         count = len(sent.gets.sent) + len(sent.posts.sent)
         print(f"{service}: {count} sent, POST failed {sent.posts.failures}, p99 {sent.gets.percentile(0.99):.3f} s")
+        if sent.held.outages:
+            print(f"  {len(sent.held.outages)} streams came back within {max(sent.held.outages):.1f} s")
         assert not sent.gets.failures
         assert gets.most_runs <= 2
         assert not posts.lost
         assert not posts.doubled
-        assert sum(sent.posts.failures.values()) <= in_flight, sent.posts.failures
-        assert set(sent.posts.failures) <= cut_off(journaled.stack), sent.posts.failures
+        assert sum(sent.posts.failures.values()) <= (in_flight or {}).get(service, 0), sent.posts.failures
+        assert set(sent.posts.failures) <= cut_off(journaled.stack, service), sent.posts.failures
         sent.held.assert_no_event_was_lost_or_repeated()
 
 
 def assert_streams_stayed(seen: dict[str, Traffic]) -> None:
-    """Check that no WebSocket was closed."""
-    assert not seen["asgi"].held.closed
+    """Check that no stream has ended."""
+    for sent in seen.values():
+        assert not sent.held.closed
+        assert not sent.held.outages
 
 
-def cut_off(stack: Stack) -> set[str]:
+def cut_off(stack: Stack, service: str) -> set[str]:
     """Return what a client may see of a POST whose replica dies: a 502 or, from a reused connection, nothing."""
-    return {"502", "RemoteProtocolError"} | ({"ReadError"} if stack.haproxy_is_old() else set())
+    if stack.haproxy_is_old():
+        return {"502", "IncompleteReadError", "ConnectionResetError"}
+    return {"502"} if service == "wsgi" else {"502", "IncompleteReadError"}
 
 
 def victims(stack: Stack) -> list[str]:
@@ -122,17 +137,22 @@ def test_the_ledger_finds_what_was_dropped_and_doubled_and_nothing_else(journale
     assert not found.failed
 
 
+IN_FLIGHT = {"wsgi": 4, "asgi": 12}  # the most on one replica: its places; far more than so few requests take
+
+
 @pytest.mark.parametrize("process", ["first", "last"])
 def test_killing_a_process_costs_only_the_posts_in_flight_there(journaled: Journaled, process: str) -> None:
     """The first is gunicorn's master, in a container also what ends it; the last is the one that serves."""
     stack = journaled.stack
     before = {service: stack.instances(service) for service in SERVICES}
+    names = [min(instances) for instances in before.values()]
     with traffic(journaled, "entry/{id}?seconds=0.05") as seen:
-        for instances in before.values():
-            stack.kill(stack.pids(min(instances))[0 if process == "first" else -1])
+        killed = {stack.pids(name)[0 if process == "first" else -1] for name in names}
+        stack.kill(*killed)
         wait_until(lambda: before == {service: stack.instances(service) for service in SERVICES}, "they are back")
-    assert_kept(journaled, seen, in_flight=12)
+    assert_kept(journaled, seen, IN_FLIGHT)
     stack.wait_whole()
+    assert not killed & {pid for name in names for pid in stack.pids(name)}
 
 
 @pytest.mark.compose
@@ -143,7 +163,7 @@ def test_killing_a_container_costs_only_the_posts_in_flight_there(journaled: Jou
     with traffic(journaled, "entry/{id}?seconds=0.05") as seen:
         run("docker", "kill", *names)
         time.sleep(3)
-    assert_kept(journaled, seen, in_flight=12)
+    assert_kept(journaled, seen, IN_FLIGHT)
     run("docker", "start", *names)
     journaled.stack.wait_whole()
 
@@ -151,19 +171,22 @@ def test_killing_a_container_costs_only_the_posts_in_flight_there(journaled: Jou
 def test_a_frozen_replica_costs_no_get_on_a_quick_route(journaled: Journaled) -> None:
     stack = journaled.stack
     wsgi, asgi = victims(stack)
-    with quick_traffic(journaled) as posts:
+    with quick_traffic(journaled) as seen:
         frozen = time.monotonic()
         with stack.frozen(wsgi), stack.frozen(asgi):
             wait_until(partial(is_given_up, stack), "they are out of rotation")
             print(f"out of rotation after {time.monotonic() - frozen:.1f} s; masked: {masked(stack)}")
             time.sleep(3)
-    for ledger in posts.values():
-        assert not ledger.failures, "a POST is answered late, once its replica goes on"
+    for sent in seen.values():
+        assert not sent.posts.failures, "a POST is answered late, once its replica goes on"
 
 
 @pytest.mark.compose
-def test_what_a_replica_answers_with_5xx_is_passed_on_and_not_sent_again(journaled: Journaled, service: str) -> None:
-    with Ledger(f"{journaled.stack.url}/{service}/entry/{{id}}?status=503", 40) as refused:
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_a_replica_answers_with_5xx_is_passed_on_and_not_sent_again(
+    journaled: Journaled, service: str, method: str
+) -> None:
+    with Ledger(f"{journaled.stack.url}/{service}/entry/{{id}}?status=503", 40, method) as refused:
         time.sleep(1)
     found = journaled.account(refused)
     assert set(refused.failures) == {"503"}
@@ -173,12 +196,20 @@ def test_what_a_replica_answers_with_5xx_is_passed_on_and_not_sent_again(journal
 
 def test_a_reload_loses_nothing(journaled: Journaled, pytestconfig: pytest.Config) -> None:
     often = pytestconfig.getoption("--full")
+    processes = haproxy_processes(journaled.stack)
     with traffic(journaled) as seen:
         for _ in range(100 if often else 5):
             run("./scripts/reload")
+            time.sleep(0.5)  # else some twenty old processes, with checks of their own, share a processor
     assert_kept(journaled, seen)
+    wait_until(lambda: haproxy_processes(journaled.stack) == processes, "the old processes have ended")
     if not often:  # a hundred take longer than hard-stop-after lets an old process live
         assert_streams_stayed(seen)
+
+
+def haproxy_processes(stack: Stack) -> int:
+    """Return how many processes HAProxy has: a master, a worker, and those that end after a reload."""
+    return sum(name.endswith(" haproxy") for name in stack.processes())
 
 
 def test_a_reload_refuses_a_bad_configuration_and_the_old_one_serves_on(journaled: Journaled) -> None:
@@ -206,6 +237,8 @@ def test_logs_that_nobody_reads_cost_nothing(journaled: Journaled) -> None:
         wait_until(lambda: all(flood.outcomes.total() > 1500 for flood in floods), "the pipes are full")
     assert_kept(journaled, seen)
     assert_streams_stayed(seen)
+    logged = sum(line["uri"] == "/nothing" for line in journaled.stack.access_log())
+    assert logged < floods[0].outcomes.total(), "no line was dropped, so the pipe was not full"
 
 
 @pytest.mark.compose
@@ -213,28 +246,31 @@ def test_with_a_full_disk_nothing_is_acknowledged_that_is_not_committed(journale
     if not journaled.folder.is_mount():
         pytest.skip("only root can mount a small disk to fill")
     filler = journaled.folder / "filler"
-    with traffic(journaled) as seen:
+    quick = {service: Ledger(f"{journaled.stack.url}/{service}/json", 20) for service in SERVICES}
+    with traffic(journaled) as seen, quick["wsgi"], quick["asgi"]:
         run("dd", "if=/dev/zero", f"of={filler}", "bs=64k", check=False)  # until there is no space
         wait_until(lambda: all(sent.posts.failures for sent in seen.values()), "commits fail")
         filler.unlink()
-    for sent in seen.values():
+    for service, sent in seen.items():
         found = journaled.account(sent.posts)
         assert not found.lost
         assert not found.doubled
         assert set(sent.posts.failures) == {"500"}
+        assert set(sent.gets.failures) <= {"500"}, "a GET of the journal commits as well"
+        assert not quick[service].failures
         assert sent.posts.outcomes[sent.posts.sent[-1]] == "200", "it commits again"
 
 
 @pytest.mark.compose
 def test_a_replica_whose_network_is_cut_costs_no_get_on_a_quick_route(journaled: Journaled) -> None:
-    with quick_traffic(journaled) as posts, ExitStack() as cut:
+    with quick_traffic(journaled) as seen, ExitStack() as cut:
         for container in victims(journaled.stack):
             cut.enter_context(dropped(container, "INPUT"))
             cut.enter_context(dropped(container, "OUTPUT"))
         wait_until(partial(is_given_up, journaled.stack), "they are out of rotation")
         time.sleep(3)
-    for ledger in posts.values():
-        assert sum(ledger.failures.values()) <= 12, ledger.failures
+    for service, sent in seen.items():
+        assert sum(sent.posts.failures.values()) <= IN_FLIGHT[service], sent.posts.failures
 
 
 @contextmanager
@@ -284,12 +320,15 @@ def test_a_slow_replica_costs_nothing(journaled: Journaled) -> None:
 @pytest.mark.compose
 def test_rolling_replacement_loses_nothing(journaled: Journaled, pytestconfig: pytest.Config) -> None:
     stack = journaled.stack
+    with traffic(journaled) as quiet:
+        time.sleep(3)
+    assert_kept(journaled, quiet)
     with traffic(journaled) as seen:
         for _ in range(5 if pytestconfig.getoption("--full") else 1):
             before = {service: stack.instances(service) for service in SERVICES}
             assert "all replicas are new" in run("./scripts/roll").stdout
     assert_kept(journaled, seen)
-    assert set(seen["asgi"].held.closed) <= {1012}, [
+    assert set(seen["asgi"].held.closed) == {1012}, [
         line for line in stack.log("haproxy").splitlines() if "asgi_streams" in line
     ][-60:]
     stack.wait_whole()
@@ -313,20 +352,31 @@ def test_rolling_replacement_replaces_a_replica_that_is_down_as_well(journaled: 
 
 @pytest.mark.compose
 @pytest.mark.full
-def test_a_bad_image_is_not_rolled_out_and_costs_nothing(journaled: Journaled, service: str) -> None:
+@pytest.mark.parametrize(
+    ("service", "code", "says"),
+    [
+        ("wsgi", 'raise RuntimeError("a bad day")', "RuntimeError: a bad day"),
+        ("asgi", 'raise RuntimeError("a bad day")', "RuntimeError: a bad day"),
+        ("asgi", 'import time\nprint("never ready", flush=True)\ntime.sleep(600)', "never ready"),
+    ],
+)
+def test_a_bad_image_is_not_rolled_out_and_costs_nothing(
+    journaled: Journaled, service: str, code: str, says: str
+) -> None:
     before = journaled.stack.instances(service)
     image = run("docker", "compose", "images", "--quiet", service).stdout
     application = ROOT / f"{service}_service/serving.py"
     good = application.read_text()
     try:
-        application.write_text('raise RuntimeError("a bad day")\n')
+        application.write_text(code + "\n")
         with traffic(journaled) as seen:
-            refused = run("./scripts/roll", service, check=False)
+            refused = run("./scripts/roll", service, check=False, seconds=400)
     finally:
         application.write_text(good)
     assert refused.returncode == 1
-    assert "RuntimeError: a bad day" in refused.stderr
+    assert says in refused.stderr
     assert_kept(journaled, seen)
+    assert_streams_stayed(seen)
     assert journaled.stack.instances(service) == before
     # What the next `up` would start is the old image still.
     run("docker", "compose", "up", "--detach", "--no-build", "--no-deps", "--force-recreate", service)
@@ -379,11 +429,21 @@ def test_of_a_service_whose_replicas_fail_every_check_the_replicas_are_asked_all
         for name in names:
             frozen.enter_context(stack.frozen(name))
         wait_until(lambda: not any(stack.up_servers(service) for service in SERVICES), "all are given up")
-        with Ledger(f"{stack.url}/wsgi/whoami", 5) as wsgi, Ledger(f"{stack.url}/asgi/whoami", 5) as asgi:
+        gets = [Ledger(f"{stack.url}/{service}/whoami", 5) for service in SERVICES]
+        posts = [Ledger(f"{stack.url}/{service}/entry/{{id}}", 5, "POST") for service in SERVICES]
+        with ExitStack() as asking:
+            for ledger in (*gets, *posts):
+                asking.enter_context(ledger)
             time.sleep(1)
             frozen.close()
-    assert not wsgi.failures
-    assert not asgi.failures
+    for ledger in (*gets, *posts):
+        assert not ledger.failures
+    for ledger in posts:
+        found = journaled.account(ledger)
+        assert not found.lost
+        assert not found.doubled
+    told = {line["backend"] for line in stack.access_log()}
+    assert told >= {"wsgi_fail_open", "asgi_fail_open"}
     stack.wait_whole()
 
 
@@ -411,7 +471,7 @@ def test_a_post_is_sent_again_only_with_a_key_that_the_operator_says_is_honoured
         assert not found.lost
         assert not found.doubled
     assert not safe.failures
-    for ledger in (unsafe, keyless):
+    for service, ledger in ((other, unsafe), (honoured, keyless)):
         assert 1 <= sum(ledger.failures.values()) <= 12, ledger.failures
-        assert set(ledger.failures) <= cut_off(stack), ledger.failures
+        assert set(ledger.failures) <= cut_off(stack, service), ledger.failures
     stack.wait_whole()

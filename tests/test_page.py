@@ -1,11 +1,13 @@
 """The front page, in a real browser: what it shows is what the replicas do."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -55,6 +57,12 @@ def figure(page: Page, selector: str, name: str) -> str:
     return page.locator(f'{selector} [data-figure="{name}"]').inner_text()
 
 
+def seconds(figure: str) -> float:
+    """Return a time as the page shows it, `12 ms` or `1.05 s`, in seconds."""
+    number, unit = figure.split()
+    return float(number) / {"ms": 1000, "s": 1}[unit]
+
+
 def lanes(page: Page, service: str) -> dict[str, int]:
     """Return how many answers each lane has."""
     rows = page.locator(f'article[data-requests="{service}"] .lanes tbody tr').all()
@@ -71,9 +79,9 @@ def test_each_answer_falls_into_the_lane_of_its_replica(page: Page, stack: Stack
     assert set(seen) == stack.instances(service)
     assert sum(seen.values()) == int(figure(page, requests, "answers"))
     assert figure(page, requests, "failed") == "0"
-    percentiles = [float(figure(page, requests, f"p{share}").removesuffix(" ms")) for share in (50, 95, 99)]
+    percentiles = [seconds(figure(page, requests, f"p{share}")) for share in (50, 95, 99)]
     assert percentiles == sorted(percentiles)
-    assert 0 < percentiles[0] < 1000
+    assert 0 < percentiles[0] < 1
     assert "Distribution of" in str(page.locator(f"{requests} .spread").get_attribute("aria-label"))
 
 
@@ -119,17 +127,45 @@ def test_an_event_stream_resumes_elsewhere_with_no_tick_lost(page: Page, stack: 
 
 
 @pytest.mark.full
-def test_a_websocket_is_closed_with_1012_at_a_drain_and_opened_again(page: Page, stack: Stack) -> None:
+@pytest.mark.parametrize(("fault", "code"), [("drained", "1012"), ("killed", "1006")])
+def test_a_websocket_that_is_closed_is_opened_again(page: Page, stack: Stack, fault: str, code: str) -> None:
     socket = card(page, 'data-path^="/asgi/ws"')
     page.locator(f"{socket} button").click()
     wait_until(lambda: figure(page, socket, "round trip")[0].isdigit(), "it echoes")
     victim = figure(page, socket, "replica")
-    stack.stop(victim)
+    if fault == "drained":
+        stack.stop(victim)
+    else:
+        stack.kill(*stack.pids(victim))
     wait_until(lambda: figure(page, socket, "reopened") == "1", "it is opened again")
-    assert figure(page, socket, "replica") != victim
-    expect(page.locator(f"{socket} .log")).to_contain_text("1012")
-    stack.start(victim)
+    assert fault == "killed" or figure(page, socket, "replica") != victim  # who was killed may be back as soon
+    expect(page.locator(f"{socket} .log")).to_contain_text(code)
+    if fault == "drained":
+        stack.start(victim)
     stack.wait_whole()
+
+
+@pytest.mark.compose
+@pytest.mark.full
+def test_a_replica_that_is_added_gets_a_lane_and_one_that_is_taken_away_falls_silent(page: Page, stack: Stack) -> None:
+    requests = card(page, 'data-requests="asgi"')
+    scale = ("docker", "compose", "up", "--detach", "--no-recreate")
+    page.get_by_role("button", name="Send requests to ASGI").click()
+    wait_until(lambda: len(lanes(page, "asgi")) == 3, "the lanes fill")
+    run(*scale, "--scale=asgi=4")
+    wait_until(lambda: len(lanes(page, "asgi")) == 4, "there is one more lane")
+    run(*scale, "--scale=asgi=3")
+    expect(page.locator(f"{requests} .lanes tr", has_text="silent")).to_have_count(1, timeout=SECONDS)
+    assert figure(page, requests, "failed") == "0"
+    stack.wait_whole()
+
+
+def test_its_links_lead_to_the_statistics_the_api_and_locust(page: Page, stack: Stack) -> None:
+    links = page.get_by_role("navigation").get_by_role("link").evaluate_all("all => all.map(link => link.href)")
+    locust = f"http://127.0.0.1:{os.environ.get('LOCUST_PORT', '8089')}/"
+    assert links == [f"{stack.admin}/stats", f"{stack.url}/asgi/docs", locust]
+    for link in links[:2]:
+        assert httpx.get(link).status_code == 200
 
 
 def test_more_waiting_requests_than_threads_wait_in_rows_on_wsgi_alone(page: Page) -> None:
@@ -141,7 +177,7 @@ def test_more_waiting_requests_than_threads_wait_in_rows_on_wsgi_alone(page: Pag
         wait_until(lambda: figure(page, waiting, "answered") == "24", "all are answered")  # noqa: B023
         assert figure(page, waiting, "failed") == "0"
         assert page.locator(f"{waiting} .bars i").count() == 48
-        took[service] = float(figure(page, waiting, "took").removesuffix(" s"))
+        took[service] = seconds(figure(page, waiting, "took"))
     assert took["wsgi"] > 2  # three replicas with four threads each: two rows of a second
     assert took["asgi"] < took["wsgi"]
 

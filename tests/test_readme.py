@@ -1,5 +1,6 @@
 """The README and the documentation: their steps work, and what they point to is there."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stack import ROOT, Stack
+from stack import ROOT, Stack, run
+from test_contract import assert_problem
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHOP = """
@@ -16,6 +18,18 @@ from slugify import slugify
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [slugify("Fresh Fruit").encode()]
+"""
+
+PEEK = """
+import json, os, time
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/slow":
+        time.sleep(3)
+    start_response("200 OK", [("Content-Type", "application/json")])
+    routes = [line.split()[1] for line in open("/proc/net/route")]
+    told = {"secret": os.environ.get("SECRET"), "way out": "00000000" in routes, "scheme": environ["wsgi.url_scheme"]}
+    return [json.dumps(told).encode()]
 """
 
 
@@ -52,6 +66,41 @@ def follow(copy: Path, step: str, *arguments: str) -> None:
     """Run the first command that a step names."""
     command = re.findall(r"`(\./scripts/[^`]*)`", step)[0].split()
     subprocess.run([*command, *arguments], cwd=copy, check=True, stdin=subprocess.DEVNULL)
+
+
+def change(file: Path, before: str, after: str) -> None:
+    """Replace what is there once."""
+    text = file.read_text()
+    assert text.count(before) == 1, before
+    file.write_text(text.replace(before, after))
+
+
+@pytest.mark.compose
+@pytest.mark.full
+def test_secrets_the_way_out_tls_and_the_limit_of_time_are_as_it_says(
+    any_stack: Stack, copy: Path, tmp_path: Path
+) -> None:
+    any_stack.down()
+    (copy / "wsgi_service/peek.py").write_text(PEEK)
+    (copy / "wsgi_service/.env").write_text("SECRET='a$b'\n")
+    change(copy / "compose.yaml", "[backend]  # add `outside` for", "[backend, outside]  # add `outside` for")
+    key, certificate, both = tmp_path / "key", tmp_path / "certificate", copy / "haproxy/both.pem"
+    request = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost"
+    run(*request.split(), "-keyout", str(key), "-out", str(certificate))
+    both.write_text(key.read_text() + certificate.read_text())
+    config = copy / "haproxy/haproxy.cfg"
+    change(config, 'bind "${HTTP_BIND-:8080}"', 'bind "${HTTP_BIND-:8080}" ssl crt /usr/local/etc/haproxy/both.pem')
+    change(config, "timeout server          30s", "timeout server          1s")
+    try:
+        settings = os.environ | {"WSGI_APP": "peek:application"}
+        subprocess.run(["./scripts/up"], cwd=copy, env=settings, check=True, capture_output=True)
+        with httpx.Client(base_url=any_stack.url.replace("http", "https"), verify=False, timeout=30) as client:
+            assert client.get("/wsgi/").json() == {"secret": "a$b", "way out": True, "scheme": "https"}
+            assert client.get("/asgi/whoami").json()["url"].startswith("https://")
+            assert_problem(client.get("/wsgi/slow"), 504)
+        assert ".env" not in run("docker", "compose", "exec", "wsgi", "ls", "-A", "/srv").stdout.split()
+    finally:
+        subprocess.run(["./scripts/down"], cwd=copy, check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

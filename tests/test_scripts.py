@@ -1,9 +1,11 @@
 """The scripts, called as they should not be: one clear line, exit 2, and nothing left half started."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -94,7 +96,11 @@ def test_up_refuses_a_bad_configuration(up: tuple[str, ...], copy: Path) -> None
     assert "nonsense" in result.stderr
 
 
-def test_up_names_the_program_that_is_missing(copy: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["Python 3.11", "haproxy"])
+def test_up_names_the_program_that_is_missing(copy: Path, tmp_path: Path, missing: str) -> None:
+    common = copy / "scripts/common.sh"
+    if missing == "haproxy":
+        common.write_text(re.sub("^PATH=.*", "", common.read_text(), flags=re.MULTILINE))
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in ("bash", "env", "dirname", "id", "uname", "find", "rm", "mkdir", "sed", "awk", "cksum"):
@@ -102,33 +108,53 @@ def test_up_names_the_program_that_is_missing(copy: Path, tmp_path: Path) -> Non
     result = subprocess.run(
         ["./scripts/up", "--local"], cwd=copy, env={"PATH": str(programs)}, capture_output=True, text=True, check=False
     )
-    assert_refused(result, "Python 3.11", "install")
+    assert_refused(result, f"needs {missing}", "install")
 
 
 def test_up_refuses_a_python_that_is_too_old(any_stack: Stack, copy: Path, tmp_path: Path) -> None:
     any_stack.down()
-    result = run(str(copy / "scripts/up"), "--local", env={"PYTHON": "/bin/false"}, check=False)
+    old = tmp_path / "python3.10"
+    old.write_text(f"#!{sys.executable}\nimport sys; sys.version_info = (3, 10, 9); exec(sys.argv[2])\n")
+    old.chmod(0o755)
+    result = run(str(copy / "scripts/up"), "--local", env={"PYTHON": str(old)}, check=False)
     assert_refused(result, "Python 3.11")
 
 
 @pytest.mark.full
-def test_up_dev_restarts_a_service_whose_code_changes(up: tuple[str, ...], any_stack: Stack, copy: Path) -> None:
+def test_up_says_which_way_it_takes_and_down_leaves_nothing(up: tuple[str, ...], any_stack: Stack) -> None:
+    way = "local processes, as --local asks" if "--local" in up else "containers: a Docker engine answers"
+    assert run(*up).stdout.startswith(f"up: {way}")
+    assert httpx.get(f"{any_stack.url}/wsgi/json").status_code == 200
+    any_stack.down()
+    assert not (ROOT / ".run").exists()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(any_stack.url)
+    if "--local" not in up:
+        project = f"label=com.docker.compose.project={os.environ['COMPOSE_PROJECT_NAME']}"
+        for what in ("container ls --all", "network ls", "volume ls", "image ls"):
+            assert run("docker", *what.split(), "--quiet", "--filter", project).stdout == "", what
+
+
+@pytest.mark.full
+def test_up_dev_restarts_a_service_whose_code_changes(
+    up: tuple[str, ...], any_stack: Stack, copy: Path, service: str
+) -> None:
     (copy / ".venv").symlink_to(ROOT / ".venv")
-    application = copy / "wsgi_service/app.py"
-    good = application.read_text()
+    application = copy / f"{service}_service/app.py"
+    good, page = application.read_text(), f"{any_stack.url}/{service}/plaintext"
     said = copy / "said"
     with said.open("w") as output:
         process = subprocess.Popen([*up, "--dev"], cwd=copy, stdout=output, stderr=output)
         try:
             wait_until(lambda: "watching the code" in said.read_text(), "it watches")
             application.write_text(good.replace("Hello, World!", "Hello, Developer!"))
-            wait_until(lambda: "wsgi restarted" in said.read_text(), "it restarts")
-            assert httpx.get(f"{any_stack.url}/wsgi/plaintext").text == "Hello, Developer!"
+            wait_until(lambda: f"{service} restarted" in said.read_text(), "it restarts")
+            wait_until(lambda: httpx.get(page).text == "Hello, Developer!", "the new code answers")
             application.write_text(good + "\n1 / 0\n")
             wait_until(lambda: "ZeroDivisionError" in said.read_text(), "it says what is wrong")
             application.write_text(good)
-            wait_until(lambda: said.read_text().count("wsgi restarted") == 2, "it restarts again")
-            assert httpx.get(f"{any_stack.url}/wsgi/plaintext").text == "Hello, World!"
+            wait_until(lambda: said.read_text().count(f"{service} restarted") == 2, "it restarts again")
+            wait_until(lambda: httpx.get(page).text == "Hello, World!", "the old code answers")
         finally:
             process.terminate()
             process.wait()

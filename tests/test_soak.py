@@ -1,8 +1,21 @@
-"""The judgement of ./scripts/soak: what has grown, and what has only settled."""
+"""./scripts/soak: that it runs, and its judgement: what has grown, and what has only settled."""
 
 import pytest
 
 from soak import growth
+from stack import ComposeStack, Stack, run
+
+
+@pytest.mark.full
+def test_a_minute_of_it_is_told_process_by_process(any_stack: Stack) -> None:
+    any_stack.down()
+    way = () if isinstance(any_stack, ComposeStack) else ("--local",)
+    done = run("./scripts/soak", "--minutes", "1", *way, check=False)
+    assert done.returncode in (0, 1), done.stderr  # what has grown in so short a time may only be settling
+    assert "not answered with 200: {'404'" in done.stdout
+    for process in ("haproxy", "gunicorn", "python"):
+        assert process in done.stdout
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
