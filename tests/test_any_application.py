@@ -170,7 +170,7 @@ def test_a_callable_that_does_not_import_is_named_in_the_last_line(service: str,
     ended = subprocess.run(
         command,
         cwd=ROOT / f"{service}_service",
-        env=os.environ | {variable: target, "PORT": "0"},
+        env={name: value for name, value in os.environ.items() if value} | {variable: target, "PORT": "0"},
         stderr=subprocess.PIPE,
         text=True,
         timeout=60,
