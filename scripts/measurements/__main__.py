@@ -45,19 +45,16 @@ MEASUREMENTS: dict[str, Callable[[int], None]] = {
                 for size in (12288, 8192)
             },
         },
-        [32],
     ),
     "logged": lambda rounds: proxies(
         "The balancer, everything logged",
         rounds,
         {"nginx, access_log to stdout": {"nginx": "/dev/stdout"}, "HAProxy, ACCESS_LOG=all": {}},
-        [32],
     ),
     "threads": lambda rounds: proxies(
         "HAProxy's threads",
         rounds,
         {f"nbthread {n}": {"ACCESS_LOG": "problems", "change": f"nbthread 1=nbthread {n}"} for n in "12"},
-        [32],
     ),
     "reuse": lambda rounds: proxies(
         "HAProxy's reuse of server connections",
@@ -69,7 +66,6 @@ MEASUREMENTS: dict[str, Callable[[int], None]] = {
             }
             for way in ("safe", "always")
         },
-        [32],
     ),
     "wsgi": lambda rounds: services(
         "Requests in flight per WSGI replica",

@@ -5,6 +5,7 @@ import re
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def load(url: str, clients: int) -> tuple[int, float, float, float]:
     return int(requests), float(rate), milliseconds(percentiles["50"]), milliseconds(percentiles["99"])
 
 
-def compare(title: str, variants: dict[str, tuple[str, list[str]]], clients: list[int], rounds: int) -> None:
+def compare(title: str, variants: dict[str, tuple[str, list[str]]], clients: Sequence[int], rounds: int) -> None:
     """Load the variants (name: URL, containers) in turns and print a table of medians and ranges."""
     figures: dict[tuple[int, str], list[tuple[float, ...]]] = {}
     for number in range(rounds):
@@ -56,7 +57,7 @@ def compare(title: str, variants: dict[str, tuple[str, list[str]]], clients: lis
     print(flush=True)
 
 
-def proxies(title: str, rounds: int, variants: dict[str, dict[str, str]], clients: list[int]) -> None:
+def proxies(title: str, rounds: int, variants: dict[str, dict[str, str]], clients: Sequence[int] = (32,)) -> None:
     """Compare proxies in front of the same ASGI replicas: HAProxy with settings, nginx, or a changed haproxy.cfg."""
     with ExitStack() as running, tempfile.TemporaryDirectory() as folder:
         running.enter_context(stack(PROJECT))
