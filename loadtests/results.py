@@ -54,13 +54,13 @@ def figures(cell: Cell, series: str) -> dict[str, float]:
         "failed": (failed + unanswered) / max(1, unanswered + count(cell, kind)),
         **{f"p{share}": times.percentile(share / 100) for share in (50, 95, 99)},
     }
-    if outage := both(cell, "outage"):
+    if outage := merged(cell, "SSE outage", "WS outage"):
         found["outage"] = outage.percentile(0.99)
-    if delivery := both(cell, "delivery"):
+    if delivery := merged(cell, "SSE delivery", "WS delivery"):
         found["delivery"] = delivery.percentile(0.99)
-        lost = failures(cell, "SSE lost") + failures(cell, "WS lost")
+        lost = failures(cell, "SSE lost", "WS lost")
         found["lost"] = sum(int(reason.split()[-1]) * many for reason, many in lost.items())
-        found["disconnects"] = (failures(cell, "SSE disconnect") + failures(cell, "WS disconnect")).total()
+        found["disconnects"] = failures(cell, "SSE disconnect", "WS disconnect").total()
         found["reconnects"] = outage.total()
     if requests := count(cell, "GET"):
         for tier, used in cell.get("cpu", {}).items():
@@ -77,17 +77,12 @@ def figures(cell: Cell, series: str) -> dict[str, float]:
     return found
 
 
-def merged(cell: Cell, series: str) -> Histogram:
+def merged(cell: Cell, *series: str) -> Histogram:
     """Return the times of all series whose names begin so."""
     return Histogram.merged(seen["times"] for name, seen in cell["series"].items() if name.startswith(series))
 
 
-def both(cell: Cell, what: str) -> Histogram:
-    """Return the times that event streams and WebSockets have reported of something."""
-    return Histogram.merged([merged(cell, f"SSE {what}").pairs(), merged(cell, f"WS {what}").pairs()])
-
-
-def failures(cell: Cell, series: str) -> Counter[str]:
+def failures(cell: Cell, *series: str) -> Counter[str]:
     """Return the failures of all series whose names begin so, and how often each was seen."""
     return sum((Counter(seen["failed"]) for name, seen in cell["series"].items() if name.startswith(series)), Counter())
 
