@@ -1,4 +1,4 @@
-"""The fault matrix: what a ledger counts while replicas are killed, frozen, cut off, slowed and replaced.
+"""The fault matrix: what a ledger counts while replicas are killed, frozen, cut off and slowed.
 
 Unless a test says otherwise, a fault happens to a replica of each service at once, with GET, POST and streams on both.
 """
@@ -8,108 +8,16 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import httpx
 import pytest
 
-from crowd import Crowd
-from held import Held
 from journaled import Journaled
 from ledger import Ledger
 from load import Load
-from stack import ROOT, SERVICES, Stack, run, wait_until
-
-
-@dataclass
-class Traffic:
-    """What a fault is to leave alone, on one service."""
-
-    gets: Ledger
-    posts: Ledger
-    held: Held
-
-
-@contextmanager
-def traffic(journaled: Journaled, entry: str = "entry/{id}") -> Iterator[dict[str, Traffic]]:
-    """Send each service 60 GET and 40 POST a second, and hold streams, from a second before the fault to one after."""
-    with ExitStack() as beside:
-        seen = {}
-        for service in SERVICES:
-            url = f"{journaled.stack.url}/{service}/{entry}"
-            seen[service] = Traffic(Ledger(url, 60), Ledger(url, 40, "POST"), Held(journaled.stack.url, service))
-            for each in (seen[service].held, seen[service].gets, seen[service].posts):
-                beside.enter_context(each)
-        time.sleep(1)
-        yield seen
-        time.sleep(1)
-
-
-@contextmanager
-def quick_traffic(journaled: Journaled) -> Iterator[dict[str, Traffic]]:
-    """Send 60 GET a second to a quick route, none of which may fail or be sent more than twice, and 20 POST."""
-    logged = len(journaled.stack.access_log())
-    with ExitStack() as beside:
-        seen = {}
-        for service in SERVICES:
-            base = f"{journaled.stack.url}/{service}"
-            gets, posts = Ledger(f"{base}/json", 60), Ledger(f"{base}/entry/{{id}}", 20, "POST")
-            seen[service] = Traffic(gets, posts, Held(journaled.stack.url, service))
-            for each in (seen[service].held, gets, posts):
-                beside.enter_context(each)
-        time.sleep(1)
-        yield seen
-        journaled.stack.wait_whole()
-    # What waited for a replica in vain took over a second, so it is logged.
-    again = [int(line["retries"]) for line in journaled.stack.access_log()[logged:] if line["uri"].endswith("/json")]
-    print(f"GETs that took long: {len(again)}, sent again: {sum(map(bool, again))}")
-    assert set(again) <= {0, 1}
-    assert any(again), "no GET was on its way to the replica"
-    for sent in seen.values():
-        found = journaled.account(sent.posts)
-        assert not sent.gets.failures
-        assert not found.lost
-        assert not found.doubled
-        sent.held.assert_no_event_was_lost_or_repeated()
-
-
-def masked(stack: Stack) -> dict[str, int]:
-    """Return HAProxy's count of retries and redispatches since it started."""
-    rows = [row for row in stack.statistics() if row["svname"] == "BACKEND"]
-    return {name: sum(int(row[name] or 0) for row in rows) for name in ("wretr", "wredis")}
-
-
-def assert_kept(journaled: Journaled, seen: dict[str, Traffic], in_flight: dict[str, int] | None = None) -> None:
-    """Check the promises: no GET fails, no POST is lost or doubled, and of a service only so many in flight fail."""
-    print(f"masked by HAProxy so far: {masked(journaled.stack)}")
-    for service, sent in seen.items():
-        gets, posts = journaled.account(sent.gets), journaled.account(sent.posts)
-        count = len(sent.gets.sent) + len(sent.posts.sent)
-        print(f"{service}: {count} sent, POST failed {sent.posts.failures}, p99 {sent.gets.percentile(0.99):.3f} s")
-        if sent.held.outages:
-            print(f"  {len(sent.held.outages)} streams came back within {max(sent.held.outages):.1f} s")
-        assert not sent.gets.failures
-        assert gets.most_runs <= 2
-        assert not posts.lost
-        assert not posts.doubled
-        assert sum(sent.posts.failures.values()) <= (in_flight or {}).get(service, 0), sent.posts.failures
-        assert set(sent.posts.failures) <= cut_off(journaled.stack, service), sent.posts.failures
-        sent.held.assert_no_event_was_lost_or_repeated()
-
-
-def assert_streams_stayed(seen: dict[str, Traffic]) -> None:
-    """Check that no stream has ended."""
-    for sent in seen.values():
-        assert not sent.held.closed
-        assert not sent.held.outages
-
-
-def cut_off(stack: Stack, service: str) -> set[str]:
-    """Return what a client may see of a POST whose replica dies: a 502 or, from a reused connection, nothing."""
-    if stack.haproxy_is_old():
-        return {"502", "IncompleteReadError", "ConnectionResetError"}
-    return {"502"} if service == "wsgi" else {"502", "IncompleteReadError"}
+from stack import SERVICES, Stack, run, wait_until
+from traffic import assert_kept, assert_streams_stayed, cut_off, masked, quick_traffic, traffic
 
 
 def victims(stack: Stack) -> list[str]:
@@ -192,38 +100,6 @@ def test_what_a_replica_answers_with_5xx_is_passed_on_and_not_sent_again(
     assert set(refused.failures) == {"503"}
     assert found.most_runs == 1
     assert found.unknown == set(refused.sent)
-
-
-def test_a_reload_loses_nothing(journaled: Journaled, pytestconfig: pytest.Config) -> None:
-    often = pytestconfig.getoption("--full")
-    processes = haproxy_processes(journaled.stack)
-    with traffic(journaled) as seen:
-        for _ in range(100 if often else 5):
-            run("./scripts/reload")
-            time.sleep(0.5)  # else some twenty old processes, with checks of their own, share a processor
-    assert_kept(journaled, seen)
-    wait_until(lambda: haproxy_processes(journaled.stack) == processes, "the old processes have ended")
-    if not often:  # a hundred take longer than hard-stop-after lets an old process live
-        assert_streams_stayed(seen)
-
-
-def haproxy_processes(stack: Stack) -> int:
-    """Return how many processes HAProxy has: a master, a worker, and those that end after a reload."""
-    return sum(name.endswith(" haproxy") for name in stack.processes())
-
-
-def test_a_reload_refuses_a_bad_configuration_and_the_old_one_serves_on(journaled: Journaled) -> None:
-    config = ROOT / "haproxy/haproxy.cfg"
-    good = config.read_text()
-    try:
-        config.write_text(good + "\nnonsense\n")
-        refused = run("./scripts/reload", check=False)
-    finally:
-        config.write_text(good)
-    assert refused.returncode == 2
-    assert "nonsense" in refused.stderr
-    assert "goes on serving" in refused.stderr
-    assert httpx.get(f"{journaled.stack.url}/asgi/json").status_code == 200
 
 
 @pytest.mark.compose
@@ -315,109 +191,6 @@ def test_a_slow_replica_costs_nothing(journaled: Journaled) -> None:
         run("docker", "update", "--cpus", "1", *names)
     journaled.stack.wait_whole()
     assert_kept(journaled, seen)
-
-
-@pytest.mark.compose
-def test_rolling_replacement_loses_nothing(journaled: Journaled, pytestconfig: pytest.Config) -> None:
-    stack = journaled.stack
-    with traffic(journaled) as quiet:
-        time.sleep(3)
-    assert_kept(journaled, quiet)
-    with traffic(journaled) as seen:
-        for _ in range(5 if pytestconfig.getoption("--full") else 1):
-            before = {service: stack.instances(service) for service in SERVICES}
-            assert "all replicas are new" in run("./scripts/roll").stdout
-    assert_kept(journaled, seen)
-    assert set(seen["asgi"].held.closed) == {1012}, [
-        line for line in stack.log("haproxy").splitlines() if "asgi_streams" in line
-    ][-60:]
-    stack.wait_whole()
-    for service in SERVICES:
-        after = stack.instances(service)
-        assert len(after) == 3
-        assert not after & before[service]
-
-
-@pytest.mark.compose
-@pytest.mark.full
-def test_rolling_replacement_replaces_a_replica_that_is_down_as_well(journaled: Journaled) -> None:
-    before = journaled.stack.instances("wsgi")
-    run("docker", "kill", min(before))
-    run("./scripts/roll", "wsgi")
-    journaled.stack.wait_whole()
-    after = {name[:12] for name in run("docker", "compose", "ps", "--all", "--quiet", "wsgi").stdout.split()}
-    assert after == journaled.stack.instances("wsgi")
-    assert not after & before
-
-
-@pytest.mark.compose
-@pytest.mark.full
-@pytest.mark.parametrize(
-    ("service", "code", "says"),
-    [
-        ("wsgi", 'raise RuntimeError("a bad day")', "RuntimeError: a bad day"),
-        ("asgi", 'raise RuntimeError("a bad day")', "RuntimeError: a bad day"),
-        ("asgi", 'import time\nprint("never ready", flush=True)\ntime.sleep(600)', "never ready"),
-    ],
-)
-def test_a_bad_image_is_not_rolled_out_and_costs_nothing(
-    journaled: Journaled, service: str, code: str, says: str
-) -> None:
-    before = journaled.stack.instances(service)
-    image = run("docker", "compose", "images", "--quiet", service).stdout
-    application = ROOT / f"{service}_service/serving.py"
-    good = application.read_text()
-    try:
-        application.write_text(code + "\n")
-        with traffic(journaled) as seen:
-            refused = run("./scripts/roll", service, check=False, seconds=400)
-    finally:
-        application.write_text(good)
-    assert refused.returncode == 1
-    assert says in refused.stderr
-    assert_kept(journaled, seen)
-    assert_streams_stayed(seen)
-    assert journaled.stack.instances(service) == before
-    # What the next `up` would start is the old image still.
-    run("docker", "compose", "up", "--detach", "--no-build", "--no-deps", "--force-recreate", service)
-    assert set(run("docker", "compose", "images", "--quiet", service).stdout.split()) == set(image.split())
-    journaled.stack.wait_whole()
-
-
-@pytest.mark.compose
-@pytest.mark.full
-def test_scaling_out_and_in_loses_nothing(journaled: Journaled) -> None:
-    stack = journaled.stack
-    with traffic(journaled) as seen:
-        scale(6)
-        wait_until(lambda: all(len(stack.instances(service)) == 6 for service in SERVICES), "six of each answer")
-        scale(3)
-    assert_kept(journaled, seen)
-    assert set(seen["asgi"].held.closed) <= {1012}
-    stack.wait_whole()
-
-
-def scale(replicas: int) -> None:
-    """Run so many replicas of each service, and leave HAProxy alone."""
-    scales = [f"--scale={service}={replicas}" for service in SERVICES]
-    run("docker", "compose", "up", "--detach", "--no-recreate", *scales)
-
-
-@pytest.mark.compose
-@pytest.mark.full
-def test_a_restart_of_haproxy_loses_nothing_that_was_acknowledged(journaled: Journaled) -> None:
-    """There is one HAProxy, so clients notice; how long is printed."""
-    url = f"{journaled.stack.url}/asgi"
-    with Crowd(f"{url}/json", 100) as gets, Ledger(f"{url}/entry/{{id}}", 40, "POST") as posts:
-        time.sleep(1)
-        run("docker", "compose", "restart", "haproxy")
-        wait_until(lambda: gets.outcomes.get(gets.sent[-20]) == "200", "it answers again")
-    found = journaled.account(posts)
-    print(f"{sum(gets.failures.values()) / 100:.1f} s without an answer: {gets.failures}")
-    assert not found.lost
-    assert not found.doubled
-    assert httpx.get(f"{url}/json").status_code == 200
-    journaled.stack.wait_whole()
 
 
 @pytest.mark.compose

@@ -1,0 +1,150 @@
+"""What an operator does to a stack under load costs nothing: reload, roll, scale; and what a restart of HAProxy costs.
+
+GET, POST and streams run beside, on both services, and a ledger counts what becomes of them.
+"""
+
+import time
+
+import httpx
+import pytest
+
+from crowd import Crowd
+from journaled import Journaled
+from ledger import Ledger
+from stack import ROOT, SERVICES, Stack, run, wait_until
+from traffic import assert_kept, assert_streams_stayed, traffic
+
+
+def test_a_reload_loses_nothing(journaled: Journaled, pytestconfig: pytest.Config) -> None:
+    often = pytestconfig.getoption("--full")
+    processes = haproxy_processes(journaled.stack)
+    with traffic(journaled) as seen:
+        for _ in range(100 if often else 5):
+            run("./scripts/reload")
+            time.sleep(0.5)  # else some twenty old processes, with checks of their own, share a processor
+    assert_kept(journaled, seen)
+    wait_until(lambda: haproxy_processes(journaled.stack) == processes, "the old processes have ended")
+    if not often:  # a hundred take longer than hard-stop-after lets an old process live
+        assert_streams_stayed(seen)
+
+
+def haproxy_processes(stack: Stack) -> int:
+    """Return how many processes HAProxy has: a master, a worker, and those that end after a reload."""
+    return sum(name.endswith(" haproxy") for name in stack.processes())
+
+
+def test_a_reload_refuses_a_bad_configuration_and_the_old_one_serves_on(journaled: Journaled) -> None:
+    config = ROOT / "haproxy/haproxy.cfg"
+    good = config.read_text()
+    try:
+        config.write_text(good + "\nnonsense\n")
+        refused = run("./scripts/reload", check=False)
+    finally:
+        config.write_text(good)
+    assert refused.returncode == 2
+    assert "nonsense" in refused.stderr
+    assert "goes on serving" in refused.stderr
+    assert httpx.get(f"{journaled.stack.url}/asgi/json").status_code == 200
+
+
+@pytest.mark.compose
+def test_rolling_replacement_loses_nothing(journaled: Journaled, pytestconfig: pytest.Config) -> None:
+    stack = journaled.stack
+    with traffic(journaled) as quiet:
+        time.sleep(3)
+    assert_kept(journaled, quiet)
+    with traffic(journaled) as seen:
+        for _ in range(5 if pytestconfig.getoption("--full") else 1):
+            before = {service: stack.instances(service) for service in SERVICES}
+            assert "all replicas are new" in run("./scripts/roll").stdout
+    assert_kept(journaled, seen)
+    assert set(seen["asgi"].held.closed) == {1012}, [
+        line for line in stack.log("haproxy").splitlines() if "asgi_streams" in line
+    ][-60:]
+    stack.wait_whole()
+    for service in SERVICES:
+        after = stack.instances(service)
+        assert len(after) == 3
+        assert not after & before[service]
+
+
+@pytest.mark.compose
+@pytest.mark.full
+def test_rolling_replacement_replaces_a_replica_that_is_down_as_well(journaled: Journaled) -> None:
+    before = journaled.stack.instances("wsgi")
+    run("docker", "kill", min(before))
+    run("./scripts/roll", "wsgi")
+    journaled.stack.wait_whole()
+    after = {name[:12] for name in run("docker", "compose", "ps", "--all", "--quiet", "wsgi").stdout.split()}
+    assert after == journaled.stack.instances("wsgi")
+    assert not after & before
+
+
+@pytest.mark.compose
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("service", "code", "says"),
+    [
+        ("wsgi", 'raise RuntimeError("a bad day")', "RuntimeError: a bad day"),
+        ("asgi", 'raise RuntimeError("a bad day")', "RuntimeError: a bad day"),
+        ("asgi", 'import time\nprint("never ready", flush=True)\ntime.sleep(600)', "never ready"),
+    ],
+)
+def test_a_bad_image_is_not_rolled_out_and_costs_nothing(
+    journaled: Journaled, service: str, code: str, says: str
+) -> None:
+    before = journaled.stack.instances(service)
+    image = run("docker", "compose", "images", "--quiet", service).stdout
+    application = ROOT / f"{service}_service/serving.py"
+    good = application.read_text()
+    try:
+        application.write_text(code + "\n")
+        with traffic(journaled) as seen:
+            refused = run("./scripts/roll", service, check=False, seconds=400)
+    finally:
+        application.write_text(good)
+    assert refused.returncode == 1
+    assert says in refused.stderr
+    assert_kept(journaled, seen)
+    assert_streams_stayed(seen)
+    assert journaled.stack.instances(service) == before
+    # What the next `up` would start is the old image still.
+    run("docker", "compose", "up", "--detach", "--no-build", "--no-deps", "--force-recreate", service)
+    assert set(run("docker", "compose", "images", "--quiet", service).stdout.split()) == set(image.split())
+    journaled.stack.wait_whole()
+
+
+@pytest.mark.compose
+@pytest.mark.full
+def test_scaling_out_and_in_loses_nothing(journaled: Journaled) -> None:
+    stack = journaled.stack
+    with traffic(journaled) as seen:
+        scale(6)
+        wait_until(lambda: all(len(stack.instances(service)) == 6 for service in SERVICES), "six of each answer")
+        scale(3)
+    assert_kept(journaled, seen)
+    assert set(seen["asgi"].held.closed) <= {1012}
+    stack.wait_whole()
+
+
+def scale(replicas: int) -> None:
+    """Run so many replicas of each service, and leave HAProxy alone."""
+    scales = [f"--scale={service}={replicas}" for service in SERVICES]
+    run("docker", "compose", "up", "--detach", "--no-recreate", *scales)
+
+
+@pytest.mark.compose
+@pytest.mark.full
+def test_a_restart_of_haproxy_loses_nothing_that_was_acknowledged(journaled: Journaled) -> None:
+    """There is one HAProxy, so clients notice; how long is printed."""
+    url = f"{journaled.stack.url}/asgi"
+    with Crowd(f"{url}/json", 100) as gets, Ledger(f"{url}/entry/{{id}}", 40, "POST") as posts:
+        time.sleep(1)
+        run("docker", "compose", "restart", "haproxy")
+        wait_until(lambda: gets.outcomes.get(gets.sent[-20]) == "200", "it answers again")
+    found = journaled.account(posts)
+    print(f"{sum(gets.failures.values()) / 100:.1f} s without an answer: {gets.failures}")
+    assert not found.lost
+    assert not found.doubled
+    assert httpx.get(f"{url}/json").status_code == 200
+    journaled.stack.wait_whole()
