@@ -18,8 +18,8 @@ USAGE: measure [--rounds N] [proxy] [logged] [threads] [reuse] [wsgi] [worker] [
 
 Each round loads every variant for a second in random order, so that noise meets all alike. CPU is the variant's
 own, from /proc, over the requests answered. Figures are medians of the rounds; `against the first` is the geometric
-mean of what a round's CPU is to that of the first variant in the same round, with its standard error. Needs Docker Compose
-and wrk on Linux, and the images built (./scripts/up once). Takes some 20 s a round; 20 rounds by default.
+mean of what a round's CPU is to that of the first variant in the same round, with its standard error. Needs Docker
+Compose and wrk on Linux, and the images built (./scripts/up once). Takes some 20 s a round; 20 rounds by default.
 """
 
 import argparse
