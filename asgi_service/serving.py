@@ -75,7 +75,7 @@ class LongLived:
     def __init__(self, kind: str, send: Send) -> None:
         self.kind, self._send = kind, send
         self._ended = self._ending = False
-        self._tail = b""
+        self._tail = EVENT_ENDS[0]  # nothing has been sent, so nothing would be cut
 
     @property
     def ended(self) -> bool:
@@ -163,9 +163,11 @@ class Host:
                 return await connection.send(message)
             await send(message)
             if message["type"] == "websocket.accept" or (
-                message["type"] == "http.response.start" and scope["method"] != "HEAD" and is_event_stream(message)
+                message["type"] == "http.response.start" and is_event_stream(message)
             ):
                 connection = LongLived(kind, send)
+                if kind == "http" and scope["method"] == "HEAD":  # its answer is whole: the connection may be reused
+                    return await connection.end()
                 self._open.add(connection)
                 if self.draining:
                     self._end_later(connection)

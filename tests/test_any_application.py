@@ -54,6 +54,16 @@ def test_a_foreign_application_sees_client_scheme_and_prefix(foreign: Stack, ser
     }
 
 
+EVENTS = {"Accept": "text/event-stream"}
+
+
+def test_a_head_of_an_event_stream_leaves_its_connection_to_the_next_request(foreign: Stack, service: str) -> None:
+    with httpx.Client(base_url=f"{foreign.url}/{service}", headers=EVENTS, timeout=10) as client:
+        for _ in range(8):  # more than there are places for streams
+            assert client.head("/feed").status_code == 200
+            assert client.get("/x").status_code == 200
+
+
 def test_a_foreign_application_is_drained_without_loss(foreign: Stack) -> None:
     victims = {service: replica(foreign, service) for service in SERVICES}
     with ThreadPoolExecutor(20) as background, ExitStack() as running:
@@ -81,6 +91,13 @@ def test_a_foreign_application_is_drained_without_loss(foreign: Stack) -> None:
                 assert blank == last == ""
             assert "Traceback" not in foreign.log(service)
     foreign.wait_whole()
+
+
+def test_a_stream_that_fails_at_its_begin_and_at_its_end_holds_no_place(foreign: Stack) -> None:
+    for _ in range(8):
+        assert httpx.get(f"{foreign.url}/wsgi/breaks", headers=EVENTS).status_code == 500
+    with httpx.stream("GET", f"{foreign.url}/wsgi/feed", headers=EVENTS) as feed:
+        assert feed.status_code == 200
 
 
 def feed_lines(url: str, seconds: float, opened: list[str]) -> list[str]:

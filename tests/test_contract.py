@@ -113,7 +113,7 @@ def test_an_unknown_mode_gets_422(client: httpx.Client) -> None:
     assert assert_problem(client.get("/asgi/wait?mode=sleepy"), 422)["field"] == "mode"
 
 
-@pytest.mark.parametrize("path", ["", "nothing", "json/", "json/more", "%2e%2e/json", "%00"])
+@pytest.mark.parametrize("path", ["", "nothing", "json/", "json/more", "%2e%2e/json"])
 def test_an_unknown_path_gets_404(client: httpx.Client, service: str, path: str) -> None:
     assert_problem(client.get(f"/{service}/{path}"), 404)
 

@@ -55,11 +55,21 @@ def test_a_path_of_no_service_gets_404(client: httpx.Client, path: str) -> None:
 @pytest.mark.parametrize("path", ["livez", "readyz", "metrics"])
 def test_health_paths_are_not_reached_from_outside(client: httpx.Client, stack: Stack, service: str, path: str) -> None:
     first = f"%{ord(path[0]):x}{path[1:]}"
-    for spelling in (path, f"{path}/", f"/{path}", f"{path}?x=1", first, quote(first), f"./{path}", f"x/../{path}"):
+    for spelling in (
+        path,
+        f"{path}/",
+        f"{path}/x",
+        f"/{path}",
+        f"{path}?x=1",
+        first,
+        quote(first),
+        f"./{path}",
+        f"x/../{path}",
+    ):
         url = client.base_url.copy_with(raw_path=f"/{service}/{spelling}".encode())
         answer = client.get(url, headers={"Accept": "text/event-stream"} if path == "livez" else {})
         assert_problem(answer, 404)
-        if spelling in (path, f"{path}/", f"{path}?x=1", first):
+        if spelling in (path, f"{path}/", f"{path}/x", f"{path}?x=1", first):
             assert find_line(stack, answer.headers["x-request-id"])["server"] == "<NOSRV>", "an application was asked"
 
 
@@ -138,6 +148,15 @@ def test_14_kb_of_headers_are_served(client: httpx.Client, service: str) -> None
     assert client.get(f"/{service}/json?{'x' * 14_000}").status_code == 200
 
 
+@pytest.mark.parametrize(("cookie", "body"), [(3_000, 12_000), (8_000, 8_000), (12_000, 4_000), (8_000, 20_000)])
+def test_headers_and_a_body_that_fill_a_buffer_together_are_served(
+    client: httpx.Client, service: str, cookie: int, body: int
+) -> None:
+    answer = client.post(f"/{service}/echo", content=b"x" * body, headers={"Cookie": "x" * cookie})
+    assert answer.status_code == 200
+    assert answer.json()["size"] == body
+
+
 def test_90_headers_are_served(client: httpx.Client, service: str) -> None:
     assert client.get(f"/{service}/json", headers={f"X-{n}": "x" for n in range(85)}).status_code == 200
 
@@ -160,6 +179,10 @@ MALFORMED = {
     "a space before the colon": b"GET /SERVICE/json HTTP/1.1\r\nHost: x\r\nX : y\r\n\r\n",
     "a NUL in a header": b"GET /SERVICE/json HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n",
     "two hosts": b"GET /SERVICE/json HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+    "a path that cannot be decoded": b"GET /SERVICE/x%zz/events HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a NUL in the path": b"GET /SERVICE/%00 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a percent sign at the end": b"GET /SERVICE/json% HTTP/1.1\r\nHost: x\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]),
     "a space in the path": b"GET /SERVICE/js on HTTP/1.1\r\nHost: x\r\n\r\n",
     "a byte over 127 in the path": b"GET /SERVICE/\xff HTTP/1.1\r\nHost: x\r\n\r\n",
 }

@@ -89,7 +89,11 @@ def test_secrets_the_way_out_tls_and_the_limit_of_time_are_as_it_says(
     run(*request.split(), "-keyout", str(key), "-out", str(certificate))
     both.write_text(key.read_text() + certificate.read_text())
     config = copy / "haproxy/haproxy.cfg"
-    change(config, 'bind "${HTTP_BIND-:8080}"', 'bind "${HTTP_BIND-:8080}" ssl crt /usr/local/etc/haproxy/both.pem')
+    change(
+        config,
+        'bind "${HTTP_BIND-:8080}"',
+        'bind "${HTTP_BIND-:8080}" ssl crt /usr/local/etc/haproxy/both.pem alpn http/1.1',
+    )
     change(config, "timeout server          30s", "timeout server          1s")
     try:
         settings = os.environ | {"WSGI_APP": "peek:application"}

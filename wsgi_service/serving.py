@@ -169,9 +169,11 @@ class Host:
                 chunks = iter(body)
                 body = Begun(next(chunks, b""), chunks, body)
         except BaseException as error:
-            close(body)
-            if places is not None:
-                places.release()
+            try:
+                close(body)
+            finally:
+                if places is not None:
+                    places.release()
             if isinstance(error, OSError):  # to gunicorn that is a client who left, and gets no answer
                 raise ApplicationError(str(error)) from error
             raise

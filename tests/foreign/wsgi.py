@@ -8,7 +8,23 @@ def application(environ, start_response):
     if environ["PATH_INFO"] == "/fails":
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
         return map(open, ["/nowhere"])  # lazy: fails at the first chunk
+    if environ["PATH_INFO"] == "/breaks":
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return Broken()
     return answer(environ, start_response)
+
+
+class Broken:
+    """An event stream that fails at its first event, and again when it is closed."""
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise RuntimeError("a bad day")
+
+    def close(self):
+        raise RuntimeError("a worse one")
 
 
 def answer(environ, start_response):
