@@ -8,16 +8,17 @@ process has ended.
 
 import os
 
-os.environ["GEVENT_RESOLVER"] = "block"  # look-ups in threads would compete for the core; hosts are addresses
+os.environ["GEVENT_RESOLVER"] = "block"  # look-ups in threads would compete for the core; there is one a process
 
 import gc
 import importlib
 import json
 import random
+import resource
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,16 +28,16 @@ import locust
 import psutil
 from locust.env import Environment
 
+from clients import Closed
 from gates import OPEN
 from gauges import GAUGES
 from histogram import Histogram
 from scenario import Scenario
 from streams import OPENED_A_SECOND, Stream
 
-WARM_UP_SECONDS = 0.5
+WARM_UP_SECONDS = (0.5, 5.0)  # until every user of a closed loop has been answered once: at least, and at most
 OPEN_SECONDS = 60.0  # how long connections may take to open
-MEMORY_SECONDS = 1.0  # how long connections are held after the measuring, for the tiers' memory to be read
-LAST_ANSWERS_SECONDS = 5.0  # how long open-loop requests may still be answered after the measuring
+LAST_ANSWERS_SECONDS = 5.0  # how long requests of the measuring may still be answered, and then those after it
 
 
 class Recorder:
@@ -49,7 +50,7 @@ class Recorder:
         self.failures: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.steps: defaultdict[int, defaultdict[str, Histogram]] = defaultdict(lambda: defaultdict(Histogram))
         self.failed_steps: defaultdict[str, Counter[int]] = defaultdict(Counter)
-        self.arrived = 0  # of those that were due while the measuring lasted, how many have been answered, or failed
+        self.arrived = 0  # how many requests of the measuring have been answered, or failed
 
     def __call__(
         self,
@@ -60,7 +61,7 @@ class Recorder:
         context: dict[str, Any],
         **_: Any,
     ) -> None:
-        """Listen to Locust's `request` event. A request counts by when it was due, or by when it has ended."""
+        """Listen to Locust's `request` event. A request counts by when it was due, what a stream reports by now."""
         when = context.get("due") or time.perf_counter()
         if not self.begin <= when < self.end:
             return
@@ -98,7 +99,10 @@ class Watch:
         while True:
             due = time.perf_counter() + 0.01
             gevent.sleep(0.01)
-            self.lag.record(max(0.0, time.perf_counter() - due) * 1000)
+            lag = max(0.0, time.perf_counter() - due)
+            while lag >= 0:  # for all who would have woken up meanwhile: one long stall is not one sample
+                self.lag.record(lag * 1000)
+                lag -= 0.01
 
     def stop(self) -> dict[str, float]:
         """Return the shares and the lag since the beginning."""
@@ -130,6 +134,13 @@ def say(**line: Any) -> None:
     print(json.dumps(line), flush=True)
 
 
+def wait_while(holds: Callable[[], bool], seconds: float) -> None:
+    """Return when it no longer holds, or after so many seconds."""
+    patience = time.perf_counter() + seconds
+    while holds() and time.perf_counter() < patience:
+        gevent.sleep(0.05)
+
+
 def prepare(spec: dict[str, Any]) -> Iterator[tuple[type, int]]:
     """Yield the variant's user classes with what holds for this cell, and how many of each."""
     sys.path.insert(0, str(Path(__file__).parent / "scenarios"))
@@ -146,15 +157,19 @@ def prepare(spec: dict[str, Any]) -> Iterator[tuple[type, int]]:
 def measure(spec: dict[str, Any]) -> NoReturn:
     """Measure: load, wait until all streams are open, warm up, record for as long as asked, tell, and end.
 
+    Requests count by when they were sent, and the load goes on until they have been answered; then it ends, and what
+    is still on its way is waited for, so that the next measurement finds a stack that has nothing to do.
+
     The specification: `scenario`, `variant`, `point`, `host` (an address or several, with commas), `seconds`, `step`
     (of the timeline, seconds), `seed`, `core` (the processor to stay on, or null), and `memory` (whether that of the
-    tiers is read after the measuring).
+    tiers is read after the measuring: it then waits for a line that says so).
     """
     if spec["core"] is not None:
         os.sched_setaffinity(0, {spec["core"]})
     random.seed(spec["seed"])
     classes = dict(prepare(spec))
     wanted = sum(count for user, count in classes.items() if issubclass(user, Stream))
+    asking = sum(count for user, count in classes.items() if issubclass(user, Closed))
     environment = Environment(user_classes=list(classes), events=locust.events)
     runner = environment.create_local_runner()
     recorder = Recorder(spec["step"])
@@ -164,12 +179,12 @@ def measure(spec: dict[str, Any]) -> NoReturn:
 
     total = sum(classes.values())
     runner.start(total, spawn_rate=max(100, total))
-    patience = time.perf_counter() + OPEN_SECONDS
-    while GAUGES.open < OPEN * wanted and time.perf_counter() < patience:
-        gevent.sleep(0.05)
+    wait_while(lambda: GAUGES.open < OPEN * wanted, OPEN_SECONDS)
     gc.collect()
     gc.disable()  # a collection stops the loop for as long as many connections take to look through
-    gevent.sleep(WARM_UP_SECONDS)
+    shortest, longest = WARM_UP_SECONDS
+    gevent.sleep(shortest)
+    wait_while(lambda: GAUGES.answered < asking, longest - shortest)
 
     held, opened = GAUGES.open, []
     watch = Watch()
@@ -180,7 +195,16 @@ def measure(spec: dict[str, Any]) -> NoReturn:
     while time.perf_counter() < recorder.end:
         opened.append(GAUGES.open)
         gevent.sleep(min(spec["step"], max(0.0, recorder.end - time.perf_counter())))
-    generator = watch.stop() | {
+    overdue = sum(stream.overdue() for stream in Stream.all)
+    generator = watch.stop()
+    memory = anonymous_memory() - memory
+    say(event="end")
+    if spec["memory"]:
+        gevent.get_hub().threadpool.apply(sys.stdin.readline)
+    wait_while(lambda: recorder.arrived < GAUGES.started, LAST_ANSWERS_SECONDS)
+    GAUGES.over = True
+    wait_while(lambda: GAUGES.in_flight > 0, LAST_ANSWERS_SECONDS)
+    generator |= {
         "offered": GAUGES.offered,
         "started": GAUGES.started,
         "late_p99_ms": GAUGES.late.percentile(0.99) if GAUGES.late else 0.0,
@@ -188,12 +212,6 @@ def measure(spec: dict[str, Any]) -> NoReturn:
         "open": held,
     }
     count = recorder.count()
-    memory = anonymous_memory() - memory
-    say(event="end")
-    gevent.sleep(MEMORY_SECONDS if spec["memory"] else 0)
-    patience = time.perf_counter() + LAST_ANSWERS_SECONDS
-    while recorder.arrived < GAUGES.started and time.perf_counter() < patience:
-        gevent.sleep(0.05)
     steps = range(round(spec["seconds"] / spec["step"]))
     timeline = {
         "seconds": [step * spec["step"] for step in steps],
@@ -211,6 +229,8 @@ def measure(spec: dict[str, Any]) -> NoReturn:
         seconds=spec["seconds"],
         series=recorder.series(),
         timeline=timeline,
+        overdue=overdue,
+        in_flight=GAUGES.in_flight,
         generator=generator,
         generator_us=generator["cpu"] * spec["seconds"] / count * 1e6 if count else None,
         generator_bytes=memory,
@@ -223,6 +243,8 @@ def main() -> None:
 
     That takes a second, which a process started anew would need each time. gevent's loop begins in the new one.
     """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.dup2(1, 2)  # what an error says, and that the process has ended, must not overtake each other
     fork, wait = (gevent.monkey.get_original("os", name) for name in ("fork", "waitpid"))
     for line in sys.stdin:

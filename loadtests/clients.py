@@ -5,6 +5,7 @@ time for a request, and unlike it nothing is sent a second time where a connecti
 """
 
 import itertools
+import random
 import ssl
 import time
 from urllib.parse import SplitResult, urlsplit
@@ -13,6 +14,7 @@ import gevent
 from gevent import socket
 from geventhttpclient.response import HTTPParseError, HTTPSocketResponse
 from locust import User, constant, task
+from locust.exception import StopUser
 
 from arrivals import poisson
 from gauges import GAUGES
@@ -22,6 +24,7 @@ IDLE_SECONDS = 1.5  # longer, and a server may have closed the connection: gunic
 MOST_IN_FLIGHT = 4000  # of one open-loop user; what is due beyond it is dropped, and voids the measurement
 
 _numbers = itertools.count()
+_addresses: dict[tuple[str | None, int], tuple[str, int]] = {}  # looked up once: that blocks, and is not to be measured
 
 
 class StatusError(Exception):
@@ -31,7 +34,9 @@ class StatusError(Exception):
 def connect(url: SplitResult, timeout: float) -> socket.socket:
     """Open a connection to the URL's host, with TLS where it says https; `timeout` is in seconds."""
     secure = url.scheme == "https"
-    connection = socket.create_connection((url.hostname, url.port or (443 if secure else 80)), timeout)
+    where = (url.hostname, url.port or (443 if secure else 80))
+    connection = socket.create_connection(_addresses.get(where, where), timeout)
+    _addresses[where] = connection.getpeername()[:2]
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if secure:
         connection = ssl.create_default_context().wrap_socket(connection, server_hostname=url.hostname)
@@ -72,6 +77,8 @@ class Client(User):
         error: Exception | None = None
         length = wait = 0
         self.in_flight += 1
+        GAUGES.in_flight += 1
+        GAUGES.started += GAUGES.begin <= began < GAUGES.end
         try:
             connection = self.connection()
             try:
@@ -91,13 +98,14 @@ class Client(User):
             error, wait = failure, 1
         finally:
             self.in_flight -= 1
+            GAUGES.in_flight -= 1
         self.environment.events.request.fire(
             request_type="GET",
             name=self.path.partition("?")[0],
             response_time=(time.perf_counter() - began) * 1000,
             response_length=length,
             exception=error,
-            context={"due": began} if due is not None else {},
+            context={"due": began},
         )
         return wait
 
@@ -111,11 +119,19 @@ class Closed(Client):
     abstract = True
     wait_time = constant(0)
 
+    def on_start(self) -> None:
+        """Ask for the first time."""
+        super().on_start()
+        self.ask()
+        GAUGES.answered += 1
+
     @task
     def ask(self) -> None:
-        """Ask once; after a refusal wait for as long as Retry-After says."""
+        """Ask once; after a refusal wait for as long as Retry-After says, and up to as long again: not all together."""
+        if GAUGES.over:
+            raise StopUser
         if wait := self.get():
-            gevent.sleep(wait)
+            gevent.sleep(wait * random.uniform(1, 2))
 
 
 class Open(Client):
@@ -134,11 +150,12 @@ class Open(Client):
         for due in poisson(self.rate, time.perf_counter(), f"{self.seed}-{self.number}"):
             if (early := due - time.perf_counter()) > 0:
                 gevent.sleep(early)
+            if GAUGES.over:
+                raise StopUser
             counts = GAUGES.begin <= due < GAUGES.end
             GAUGES.offered += counts
             if self.in_flight >= MOST_IN_FLIGHT:
                 continue
             gevent.spawn(self.get, due)
             if counts:
-                GAUGES.started += 1
                 GAUGES.late.record(max(0.0, time.perf_counter() - due) * 1000)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Never
 
 import docker
 import psutil
@@ -19,12 +18,9 @@ from deployment import (
     TIERS,
     Elsewhere,
     LoadError,
-    cores,
-    kept,
     run,
     servers,
     settled,
-    this_process,
     wait_until,
 )
 
@@ -42,8 +38,10 @@ class Compose(Elsewhere):
 
     def __init__(self) -> None:
         self.project = json.loads(run("docker", "compose", "config", "--format", "json"))["name"]
-        self.engine = docker.from_env()
-        self.stack_cores, self.generator_core = cores()
+        try:
+            self.engine = docker.from_env()
+        except DockerException as error:
+            raise LoadError(f"the Docker engine that DOCKER_HOST names does not answer: {error}") from None
         self.balancers: dict[str, Container] = {}
         self.generator = ""  # the container's id
         super().__init__("http://haproxy:8080")
@@ -57,6 +55,13 @@ class Compose(Elsewhere):
         labels = [f"com.docker.compose.project={self.project}", f"com.docker.compose.service={service}"]
         found = self.engine.containers.list(filters={"label": [*labels, "com.docker.compose.oneoff=False"]})
         return sorted(found, key=lambda container: container.attrs["Created"])
+
+    def _first(self, service: str) -> Container:
+        """Return the service's oldest running container; raise LoadError where none runs."""
+        found = self.containers(service)
+        if not found:
+            raise LoadError(f"no container of {service} runs any more")
+        return found[0]
 
     def _address(self, container: Container, network: str) -> str:
         container.reload()
@@ -74,7 +79,7 @@ class Compose(Elsewhere):
     def _balancer(self, balance: str) -> Container:
         """Return the stack's HAProxy, or one of its own with this algorithm in front of the same replicas."""
         if not balance:
-            return next(iter(self.containers("haproxy")), None) or gone()
+            return self._first("haproxy")
         if balance not in self.balancers:
             options = ["--detach", "--no-deps", "--env", f"BALANCE={balance}"]
             self.balancers[balance] = self.engine.containers.get(run("docker", "compose", "run", *options, "haproxy"))
@@ -100,11 +105,16 @@ class Compose(Elsewhere):
             self.generator = run("docker", "compose", "--profile", "load", "run", *options, "locust-worker", "infinity")
             after.callback(remove, self.engine.containers.get(self.generator))
             after.callback(self.done)
+            after.enter_context(super().prepared())
             if self.generator_core is not None:
                 self._keep_all(self.stack_cores)
                 after.callback(self._keep_all, self.all_cores)
-                after.enter_context(kept(lambda: engine() + this_process(), self.stack_cores, self.all_cores))
             yield
+
+    def here(self) -> list[psutil.Process]:
+        """See Elsewhere. The engine's own processes, which write the logs; containers are kept by the engine."""
+        engine = [process for process in psutil.process_iter(["name"]) if process.info["name"] in ENGINE]
+        return super().here() + engine
 
     def _keep(self, container: Container, on: list[int]) -> None:
         if on:
@@ -124,7 +134,7 @@ class Compose(Elsewhere):
     @contextmanager
     def slowed(self, service: str) -> Iterator[str]:
         """See Elsewhere."""
-        victim = self.containers(service)[0]
+        victim = self._first(service)
         before = victim.attrs["HostConfig"]["NanoCpus"] / 1e9
         run("docker", "update", "--cpus", str(SLOW_CPUS), str(victim.id))
         try:
@@ -165,7 +175,7 @@ class Compose(Elsewhere):
 
     def kill(self, service: str) -> None:
         """See Elsewhere."""
-        victim = self.containers(service)[0]
+        victim = self._first(service)
         victim.kill()
         time.sleep(DEAD_SECONDS)
         victim.start()
@@ -180,7 +190,7 @@ class Compose(Elsewhere):
 
     def facts(self) -> dict[str, str]:
         """See Elsewhere."""
-        haproxy, wsgi, asgi = (self.containers(tier)[0] for tier in TIERS)
+        haproxy, wsgi, asgi = (self._first(tier) for tier in TIERS)
         python = "python -c \"from importlib.metadata import version; print('{0}', 'is', version('{0}'))\""
         asked = {
             "haproxy": haproxy.exec_run("haproxy -v"),
@@ -191,7 +201,7 @@ class Compose(Elsewhere):
         settings = dict(pair.split("=", 1) for pair in haproxy.attrs["Config"]["Env"])
         return (
             {name: settings[name] for name in SETTINGS if name in settings}
-            | {name: answer.output.decode().split()[2] for name, answer in asked.items()}
+            | {name: answer.output.decode().split()[2] for name, answer in asked.items() if answer.exit_code == 0}
             | {"docker": self.engine.version()["Version"]}
         )
 
@@ -200,12 +210,3 @@ def remove(container: Container) -> None:
     """Remove a container, running or not."""
     with suppress(DockerException):  # it has gone
         container.remove(force=True, v=True)
-
-
-def gone() -> Never:
-    raise LoadError("the stack no longer runs")
-
-
-def engine() -> list[psutil.Process]:
-    """Return the engine's own processes, which write the logs."""
-    return [process for process in psutil.process_iter(["name"]) if process.info["name"] in ENGINE]

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,10 @@ class Elsewhere:
 
     name = "elsewhere"
     at_hand: tuple[str, ...] = ("nothing",)
-    stack_cores: list[int] = []  # noqa: RUF012 - never changed in place
-    generator_core: int | None = None
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.stack_cores, self.generator_core = cores()
 
     @property
     def all_cores(self) -> list[int]:
@@ -103,8 +102,22 @@ class Elsewhere:
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """Keep stack and generator apart, where that can be done, for as long as this lasts."""
-        yield
+        """Keep stack and generator apart, where that can be done, for as long as this lasts.
+
+        A process that is started meanwhile stays where the one is that starts it.
+        """
+        if self.generator_core is None:
+            yield
+            return
+        move(self.here(), self.stack_cores)
+        try:
+            yield
+        finally:
+            move(self.here(), self.all_cores)
+
+    def here(self) -> list[psutil.Process]:
+        """Return what is to be kept off the generator's core, as far as it is on this machine."""
+        return [psutil.Process()]
 
     @contextmanager
     def slowed(self, service: str) -> Iterator[str]:
@@ -178,28 +191,13 @@ def settled(statistics: str) -> bool:
     )
 
 
-@contextmanager
-def kept(processes: Callable[[], Iterable[psutil.Process]], on: list[int], afterwards: list[int]) -> Iterator[None]:
-    """Keep processes, and what they start, on some cores, as far as this user may; then give them all of these."""
-    move(processes(), on)
-    try:
-        yield
-    finally:
-        move(processes(), afterwards)
-
-
 def move(processes: Iterable[psutil.Process], cores: list[int]) -> None:
     """Let every thread of the processes run on these cores alone."""
     for process in processes:
-        with suppress(psutil.Error):
+        with suppress(psutil.Error):  # it has ended
             for thread in process.threads():
                 with suppress(OSError):  # it has ended, or is somebody else's
                     os.sched_setaffinity(thread.id, cores)
-
-
-def this_process() -> list[psutil.Process]:
-    """Return the process that runs the load tests."""
-    return [psutil.Process()]
 
 
 def wait_until(holds: Any, what: str, seconds: float = 60) -> None:

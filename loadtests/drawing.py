@@ -16,9 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from results import Figures
-
-Summary = dict[tuple[str, float], Figures]
+from results import Summary
 
 # Colours that stand for a CSS variable: matplotlib needs some, and what is written has the variable.
 INK, FAINT, WSGI, ASGI, HAPROXY, BAD, PAPER = (f"#0{n}0{n}0{n}" for n in range(1, 8))

@@ -11,7 +11,6 @@ from drawing import (
     FAINT,
     HAPROXY,
     INK,
-    Summary,
     at_points,
     bands,
     crosses,
@@ -24,6 +23,7 @@ from drawing import (
     styles,
     tiers,
 )
+from results import Summary
 
 
 def sweep(declared: dict[str, Any], summary: Summary) -> Figure:
@@ -111,7 +111,7 @@ def timeline(declared: dict[str, Any], summary: Summary) -> Figure:
         opened.set_ylim(bottom=0)
         opened.set_xlabel("seconds")
         for axes in grid[:, column]:
-            for fault, second in declared["faults"].items():
+            for fault, second in found.cells[0]["faults"].items():
                 axes.axvline(second, color=INK, linewidth=0.8, linestyle=":")
                 if axes is answers:
                     axes.annotate(f" {fault}", (second, 0), xytext=(0, 3), textcoords="offset points", fontsize=9)

@@ -4,13 +4,14 @@ from histogram import Histogram
 
 
 class Gauges:
-    """Connections that are open; and of the arrivals due from `begin` to `end`, how many were sent, and how late."""
+    """Streams that are open, users that were answered, requests in flight; and those of the measuring."""
 
     def __init__(self) -> None:
-        self.open = 0
-        self.begin = self.end = float("inf")  # perf_counter
-        self.offered = self.started = 0
-        self.late = Histogram()
+        self.open = self.answered = self.in_flight = 0
+        self.over = False  # from then on nothing is sent any more
+        self.begin = self.end = float("inf")  # of the measuring (perf_counter)
+        self.offered = self.started = 0  # meanwhile: arrivals that were due; requests that were sent
+        self.late = Histogram()  # how much later than due, ms
 
 
 GAUGES = Gauges()

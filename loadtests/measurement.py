@@ -11,7 +11,6 @@ from contextlib import ExitStack, suppress
 from typing import Any, Self
 
 import psutil
-from docker.errors import DockerException
 
 from deployment import Elsewhere, LoadError, end
 from gates import broken
@@ -31,6 +30,7 @@ class Meter:
     def __init__(self, processes: dict[str, list[psutil.Process]]) -> None:
         self.processes = processes
         self.readings: list[tuple[float, dict[str, float]]] = []
+        self.ended = False  # whether a process has ended: what it used since the last reading, nobody can tell
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._read)
 
@@ -43,13 +43,17 @@ class Meter:
         self._thread.join()
 
     def _read(self) -> None:
-        while not self._end.is_set():
-            with suppress(psutil.Error):  # a process has ended: the last readings stand
+        while not self._end.is_set() and not self.ended:
+            try:
                 self.readings.append((time.time(), {tier: cpu_seconds(many) for tier, many in self.processes.items()}))
+            except psutil.Error:
+                self.ended = True
             self._end.wait(0.2)
 
     def between(self, begin: float, end: float) -> dict[str, float]:
-        """Return the CPU seconds that each tier has used between two times of the clock."""
+        """Return the CPU seconds that each tier has used between two times of the clock; none where one has ended."""
+        if self.ended:
+            return {}
         return {tier: self._at(tier, end) - self._at(tier, begin) for tier in self.processes}
 
     def _at(self, tier: str, when: float) -> float:
@@ -71,6 +75,7 @@ class Harm:
     def __init__(self, stack: Elsewhere, service: str, faults: Mapping[str, float]) -> None:
         self.stack, self.service, self.faults = stack, service, faults
         self.failed: Exception | None = None
+        self.done: dict[str, float] = {}  # the faults that were begun, and when (s)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._do)
 
@@ -97,10 +102,12 @@ class Harm:
         for fault, after in self.faults.items():
             if self._end.wait(began + after - time.monotonic()):
                 return
+            self.done[fault] = time.monotonic() - began
             try:
                 getattr(self.stack, fault)(self.service)
-            except (LoadError, DockerException) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was: no fault, no measurement
                 self.failed = error
+                return
 
 
 class Generator:
@@ -108,6 +115,10 @@ class Generator:
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
+
+    def go_on(self) -> None:
+        """Tell it that the memory has been read."""
+        print(file=self._process.stdin, flush=True)
 
     def measure(self, spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield what is told of a measurement, as it goes on; raise LoadError where it fails, or does not end."""
@@ -184,15 +195,17 @@ class Measurement:
                 harm.begin()
             elif said["event"] == "end" and baseline:
                 self.cell["memory"] = {tier: now - baseline[tier] for tier, now in self.stack.memory().items()}
+                self.generator.go_on()
             elif said["event"] == "seen":
                 self.cell |= {key: value for key, value in said.items() if key != "event"}
-                self.cell["cpu"] = meter.between(said["began"], said["began"] + said["seconds"])
+                if used := meter.between(said["began"], said["began"] + said["seconds"]):
+                    self.cell["cpu"] = used
                 if self.scenario.slowed:
                     got = self.stack.served(self.variant.balance)
                     self.cell["served"] = {address: many - served.get(address, 0) for address, many in got.items()}
         harm.wait()
-        if self.scenario.faults:  # a replica that was killed has used CPU time that nobody can ask it for any more
-            del self.cell["cpu"]
+        if self.scenario.faults:
+            self.cell["faults"] = harm.done
 
     def _wrk(self, host: str) -> Cell:
         core = self.stack.generator_core
@@ -202,7 +215,13 @@ class Measurement:
         try:
             with self.stack.generate(*command) as wrk:
                 said, _ = wrk.communicate(timeout=self.planned.seconds + 30)
-            (rate,) = re.findall(r"Requests/sec:\s+([\d.]+)", said)
-        except (OSError, ValueError):
+        except FileNotFoundError:
             raise LoadError("the cross-check needs wrk (apt-get install wrk)") from None
-        return self.cell | {"rate": float(rate), "invalid": [] if "Non-2xx" not in said else ["wrk saw failures"]}
+        except subprocess.TimeoutExpired:
+            said = "it did not end"
+        rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+        trouble = re.findall(r".*(?:Non-2xx|Socket errors).*", said)
+        if not rate:
+            trouble = said.splitlines()[-1:] or ["it said nothing"]
+        self.cell["invalid"] = [f"wrk: {line.strip()}" for line in trouble]
+        return self.cell | ({"rate": float(rate[1])} if rate else {})

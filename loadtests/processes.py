@@ -1,13 +1,12 @@
 """The stack as local processes under supervisor (./scripts/up --local)."""
 
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-from deployment import ROOT, SETTINGS, TIERS, Elsewhere, cores, kept, run, servers, settled, this_process, wait_until
+from deployment import ROOT, SETTINGS, TIERS, Elsewhere, run, servers, settled, wait_until
 
 
 class Local(Elsewhere):
@@ -19,7 +18,6 @@ class Local(Elsewhere):
     def __init__(self) -> None:
         self.supervisor = psutil.Process(int((ROOT / ".run/supervisord.pid").read_text()))
         super().__init__(f"http://{self.supervisor.environ()['HTTP_BIND'].replace('0.0.0.0', '127.0.0.1')}")
-        self.stack_cores, self.generator_core = cores()
 
     def hosts(self, service: str, *, direct: bool, balance: str) -> str:
         """See Elsewhere. The ports are those of scripts/supervisord.conf."""
@@ -29,17 +27,12 @@ class Local(Elsewhere):
             f"http://127.0.0.1:{port + n}" for n in (1, 2, 3) for port in [8010 if service == "wsgi" else 8020]
         )
 
-    @contextmanager
-    def prepared(self) -> Iterator[None]:
-        """See Elsewhere. What supervisor starts later stays where it is."""
-        if self.generator_core is None:
-            yield
-            return
-        with kept(lambda: self._all() + this_process(), self.stack_cores, self.all_cores):
-            yield
-
-    def _all(self) -> list[psutil.Process]:
-        return [self.supervisor, *self.supervisor.children(recursive=True)]
+    def here(self) -> list[psutil.Process]:
+        """See Elsewhere."""
+        found = super().here()
+        with suppress(psutil.Error):  # it has ended
+            found += [self.supervisor, *self.supervisor.children(recursive=True)]
+        return found
 
     def _control(self, *command: str) -> str:
         return run(".venv/local/bin/supervisorctl", "-c", "scripts/supervisord.conf", *command)

@@ -1,15 +1,17 @@
 """Writes the report of a run: one HTML file that needs nothing else, and its figures as files of their own."""
 
 import html
+import math
 import statistics
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import drawing
 import figures
-from drawing import Summary, number
-from results import Figures, Run
+from drawing import number
+from results import Cell, Figures, Run, Summary
 
 PAGE_STYLE = """
 body{margin:0 auto;padding:1.5rem;max-width:64rem;background:var(--paper);color:var(--ink)}
@@ -75,22 +77,21 @@ def headline(declared: dict[str, Any], summary: Summary) -> str:
     parts = []
     for variant, point in last.items():
         found = summary[variant, point]
-        rate, p50, p99, failed = (found.judged(figure) or 0.0 for figure in ("rate", "p50", "p99", "failed"))
+        rate, p50, p99 = (number(found.judged(figure) or math.nan) for figure in ("rate", "p50", "p99"))
+        failed = found.judged("failed") or 0.0
         lost = f"up to {100 * failed:.2g} %" if failed else "0 %"  # in the worst repetition
         trouble = f", {lost} failed" if failed else ""
         if declared["drawn"] == "shares":
-            parts.append(
-                f"{variant}: {100 * (found.median('share') or 0):.0f} % to the slow replica, p99 {number(p99)} ms"
-            )
+            parts.append(f"{variant}: {100 * (found.median('share') or 0):.0f} % to the slow replica, p99 {p99} ms")
         elif declared["drawn"] == "streams":
-            parts.append(f"{variant}: {number(point)} held, p99 {number(p99)} ms{trouble}")
+            parts.append(f"{variant}: {number(point)} held, p99 {p99} ms{trouble}")
         elif declared["drawn"] == "timeline":
             back = f", streams back in {number(outage)} ms (p99)" if (outage := found.median("outage")) else ""
-            parts.append(f"{variant}: {lost} of the requests failed, p99 {number(p99)} ms{back}")
+            parts.append(f"{variant}: {lost} of the requests failed, p99 {p99} ms{back}")
         elif declared["drawn"] == "price":
-            parts.append(f"{variant}: {number(found.median('cpu_us') or 0)} us, p50 {number(p50)} ms")
+            parts.append(f"{variant}: {number(found.median('cpu_us') or 0)} us, p50 {p50} ms")
         else:
-            parts.append(f"{variant}: {number(rate)} a second, p99 {number(p99)} ms{trouble}")
+            parts.append(f"{variant}: {rate} a second, p99 {p99} ms{trouble}")
     where = (
         ""
         if declared["drawn"] in ("timeline", "streams")
@@ -138,7 +139,8 @@ def page(results: Run, drawn: dict[str, str]) -> Iterator[str]:
         for reason in cross_check(results) if name == "throughput" else ():
             yield f"<p>{escape(reason[0].upper() + reason[1:])}.</p>"
         yield from invalid_lines(summary)
-        yield f"<details><summary>Figures: medians of {conditions['repetitions']} repetitions</summary>"
+        repetitions = f"the valid ones of {conditions['repetitions']} repetitions"
+        yield f"<details><summary>Figures: medians of {repetitions}</summary>"
         yield from table(declared, summary)
         yield "</details></section>"
     yield "<section><h2>Thresholds</h2><table class=text><tr><th>scenario<th>threshold<th>measured<th>"
@@ -197,10 +199,15 @@ def value(found: Figures, name: str) -> str:
 
 def cross_check(results: Run) -> list[str]:
     """Compare Locust's rate with the other generator's, where one has measured the same."""
+    found: dict[tuple[str, str, float], list[Cell]] = defaultdict(list)
+    for cell in results.cells:
+        if cell["tool"] == "wrk":
+            found[cell["scenario"], cell["variant"], cell["point"]].append(cell)
     lines = []
-    others = {(cell["scenario"], cell["variant"], cell["point"]) for cell in results.cells if cell.get("tool") == "wrk"}
-    for scenario, variant, point in sorted(others):
-        rates = [cell["rate"] for cell in results.cells if cell.get("tool") == "wrk" and cell["variant"] == variant]
+    for (scenario, variant, point), cells in found.items():
+        for cell in cells:
+            lines += [f"cross-check of {variant} at {point:g} is invalid: {reason}" for reason in cell["invalid"]]
+        rates = [cell["rate"] for cell in cells if not cell["invalid"]]
         ours = results.summary(scenario).get((variant, point))  # none where the run was interrupted before
         if rates and ours and (rate := ours.median("rate")):
             theirs = statistics.median(rates)
@@ -211,23 +218,37 @@ def cross_check(results: Run) -> list[str]:
     return lines
 
 
+COMPARED = ("rate", "failed", "p50", "p99", "lost", "outage", "cpu_us")
+ALIKE = ("partial", "size", "seed", "loaded", "generator_core", "machine", "software")  # conditions
+
+
 def compare(first: Run, second: Run) -> str:
-    """Return a table of how the second run's medians are to the first's, and whether their ranges overlap."""
-    lines = [f"{'':58} {'first':>10} {'second':>10} {'ratio':>6}"]
-    for scenario in first.conditions["scenarios"]:
-        if scenario not in second.conditions["scenarios"]:
-            continue
-        before, after = first.summary(scenario), second.summary(scenario)
-        for where in before.keys() & after.keys() and [where for where in before if where in after]:
-            for figure in ("rate", "p50", "p99", "cpu_us"):
-                one, other = before[where].median(figure), after[where].median(figure)
-                if not one or not other:
+    """Return what differs in the conditions, and a table of how the second run's medians are to the first's."""
+    lines = []
+    for name in ALIKE:
+        one, other = first.conditions.get(name), second.conditions.get(name)
+        if one != other:
+            lines.append(f"{name} differs: {one or '-'} and {other or '-'}")
+    lines.append(f"{'':58} {'first':>10} {'second':>10} {'ratio':>6}")
+    for scenario in dict.fromkeys([*first.conditions["scenarios"], *second.conditions["scenarios"]]):
+        before, after = (
+            run.summary(scenario) if scenario in run.conditions["scenarios"] else {} for run in (first, second)
+        )
+        for where in dict.fromkeys([*before, *after]):
+            for figure in COMPARED:
+                ends = [run[where].range(figure) if where in run else None for run in (before, after)]
+                medians = [run[where].median(figure) if where in run else None for run in (before, after)]
+                if not any(medians):  # 0 or unknown in both
                     continue
-                (low, high), (lowest, highest) = (
-                    before[where].range(figure) or (0, 0),
-                    after[where].range(figure) or (0, 0),
-                )
-                apart = "" if low <= highest and lowest <= high else "  the ranges do not meet"
+                one, other = (math.nan if median is None else median for median in medians)
                 name = f"{scenario}: {where[0]} at {where[1]:g}, {figure}"
-                lines.append(f"{name:58} {number(one):>10} {number(other):>10} {other / one:6.2f}{apart}")
+                ratio = f"{other / one:6.2f}" if one else f"{'-':>6}"
+                lines.append(f"{name:58} {number(one):>10} {number(other):>10} {ratio}{apart(*ends)}")
     return "\n".join(lines)
+
+
+def apart(first: tuple[float, float] | None, second: tuple[float, float] | None) -> str:
+    """Return a note where two ranges of repetitions do not meet, or one is unknown."""
+    if first is None or second is None:
+        return f"  nothing valid in the {'first' if first is None else 'second'}"
+    return "" if first[0] <= second[1] and second[0] <= first[1] else "  the ranges do not meet"

@@ -16,7 +16,8 @@ from histogram import Histogram
 from scenario import WORST, Scenario, Threshold
 
 Cell = dict[str, Any]
-FORMAT = 1  # of run.json and cells.jsonl; another one cannot be read
+Summary = dict[tuple[str, float], "Figures"]  # of a scenario: its variants at their points
+FORMAT = 2  # of run.json and cells.jsonl; another one cannot be read
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Figures:
     """The figures of one variant at one point, each as the values of its valid repetitions."""
 
     values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    invalid: list[str] = field(default_factory=list)
+    invalid: list[str] = field(default_factory=list)  # of each invalid one the reasons
     cells: list[Cell] = field(default_factory=list)
 
     def median(self, figure: str) -> float | None:
@@ -48,18 +49,20 @@ def figures(cell: Cell, series: str) -> dict[str, float]:
     times = merged(cell, series)
     kind = series.split()[0]
     failed = failures(cell, kind).total()
-    unanswered = cell["generator"]["started"] - count(cell, "GET") if cell["generator"]["offered"] else 0
+    unanswered = cell["generator"]["started"] - count(cell, "GET")
     found = {
         "rate": times.total() / cell["seconds"],
-        "failed": (failed + unanswered) / max(1, unanswered + count(cell, kind)),
+        # Where nothing at all has come, not even a failure, everything has failed.
+        "failed": (failed + unanswered) / (unanswered + count(cell, kind)) if times else 1.0,
         **{f"p{share}": times.percentile(share / 100) for share in (50, 95, 99)},
     }
     if outage := merged(cell, "SSE outage", "WS outage"):
         found["outage"] = outage.percentile(0.99)
     if delivery := merged(cell, "SSE delivery", "WS delivery"):
         found["delivery"] = delivery.percentile(0.99)
+    if cell["generator"]["wanted"]:
         lost = failures(cell, "SSE lost", "WS lost")
-        found["lost"] = sum(int(reason.split()[-1]) * many for reason, many in lost.items())
+        found["lost"] = sum(int(reason.split()[-1]) * many for reason, many in lost.items()) + cell["overdue"]
         found["disconnects"] = failures(cell, "SSE disconnect", "WS disconnect").total()
         found["reconnects"] = outage.total()
     if requests := count(cell, "GET"):
@@ -102,6 +105,10 @@ class Verdict:
     met: bool | None
 
 
+class FormatError(ValueError):
+    """The results are of another version."""
+
+
 class Run:
     """The results of a run, in their folder."""
 
@@ -113,16 +120,19 @@ class Run:
         """Read what is in the folder; raise ValueError where that is not a run's."""
         try:
             conditions = json.loads((folder / "run.json").read_text())
+            kept = conditions["format"]
+            if kept != FORMAT:
+                raise FormatError(f"{folder} has results in another format ({kept}) than this version reads ({FORMAT})")
             # A line that a full disk, or a kill, has cut short has no end.
             lines = (folder / "cells.jsonl").read_text().splitlines(keepends=True)
             cells = [json.loads(line) for line in lines if line.endswith("\n")]
             scenarios = conditions["scenarios"]
             for cell in cells:
                 scenarios[cell["scenario"]]["variants"][cell["variant"]]
+        except FormatError:
+            raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder} has no results of a run: {type(error).__name__}: {error}") from None
-        if (kept := conditions.get("format")) != FORMAT:
-            raise ValueError(f"{folder} has results in another format ({kept}) than this version reads ({FORMAT})")
         return cls(folder, conditions, cells)
 
     def save_conditions(self) -> None:
@@ -140,7 +150,7 @@ class Run:
             raise OSError(error.errno, error.strerror, str(self.folder)) from None
         self.cells.append(cell)
 
-    def summary(self, scenario: str) -> dict[tuple[str, float], Figures]:
+    def summary(self, scenario: str) -> Summary:
         """Return the figures of each variant at each point, in the order of the declaration."""
         declared = self.conditions["scenarios"][scenario]
         found: dict[tuple[str, float], Figures] = defaultdict(Figures)
@@ -149,7 +159,7 @@ class Run:
                 continue
             kept = found[cell["variant"], cell["point"]]
             if cell["invalid"]:
-                kept.invalid += cell["invalid"]
+                kept.invalid.append("; ".join(cell["invalid"]))
                 continue
             kept.cells.append(cell)
             for name, value in figures(cell, declared["series"]).items():
@@ -159,15 +169,15 @@ class Run:
 
     def verdicts(self) -> list[Verdict]:
         """Judge every threshold of every scenario that was run."""
-        judged = []
+        judged: list[Verdict] = []
         for name, declared in self.conditions["scenarios"].items():
             summary = self.summary(name)
             if not summary:  # the run ended before
                 continue
-            for threshold in (Threshold(**kept) for kept in declared["thresholds"]):
-                points = {where for where in summary if threshold.variant in ("", where[0])}
-                if threshold.point is None or threshold.point in {point for _, point in points}:
-                    judged.append(judge(name, threshold, summary))
+            thresholds = [Threshold(**kept) for kept in declared["thresholds"]]
+            judged += [
+                judge(name, one, summary) for one in thresholds if any(concerns(one, where) for where in summary)
+            ]
         return judged
 
     def invalid(self) -> list[Cell]:
@@ -175,26 +185,27 @@ class Run:
         return [cell for cell in self.cells if cell["invalid"]]
 
 
-def judge(scenario: str, threshold: Threshold, summary: dict[tuple[str, float], Figures]) -> Verdict:
-    """Compare the worst that the threshold is about with its limit."""
-    judged = {
-        where: value
-        for where, found in summary.items()
-        if threshold.variant in ("", where[0])
-        and threshold.point in (None, where[1])
-        and (value := found.judged(threshold.figure)) is not None
-    }
+def concerns(threshold: Threshold, where: tuple[str, float]) -> bool:
+    """Tell whether the threshold is about this variant at this point."""
+    variant, point = where
+    return threshold.variant in ("", variant) and threshold.point in (None, point)
+
+
+def judge(scenario: str, threshold: Threshold, summary: Summary) -> Verdict:
+    """Compare the worst that the threshold is about with its limit; where any of it is unknown, nothing is known."""
+    judged = {where: found.judged(threshold.figure) for where, found in summary.items() if concerns(threshold, where)}
     factor: float | None = 1.0
     if threshold.times is not None:
-        base = summary.get((threshold.times[0], threshold.times[1]))
+        base = summary.get(threshold.times)
         factor = base.judged(threshold.figure) if base else None
-    if not judged or not factor:
-        return Verdict(scenario, str(threshold), "nothing valid", None)
-    pick = min if threshold.at_least != float("-inf") else max
-    (variant, point), worst = pick(judged.items(), key=lambda item: item[1])
-    met = threshold.at_least <= worst / factor <= threshold.at_most
+    known = {where: value / factor for where, value in judged.items() if value is not None} if factor else {}
+    if not known or len(known) < len(judged):
+        return Verdict(scenario, str(threshold), f"{len(known)} of {len(judged)} valid", None)
+    pick = max if threshold.at_least is None else min
+    (variant, point), worst = pick(known.items(), key=lambda item: item[1])
+    met = worst <= threshold.at_most if threshold.at_most is not None else worst >= (threshold.at_least or 0)
     where = "" if threshold.variant and threshold.point is not None else f" ({variant} at {point:g})"
-    return Verdict(scenario, str(threshold), f"{worst / factor:.3g}{where}", met)
+    return Verdict(scenario, str(threshold), f"{worst:.3g}{where}", met)
 
 
 def declare(scenario: Scenario, doc: str, points: dict[str, tuple[float, ...]], *, judged: bool) -> dict[str, Any]:
@@ -206,9 +217,12 @@ def declare(scenario: Scenario, doc: str, points: dict[str, tuple[float, ...]], 
         "series": scenario.series,
         "drawn": scenario.drawn,
         "faults": dict(scenario.faults),
+        "slowed": scenario.slowed,
         "variants": {
             name: {
                 "service": scenario.variants[name].service,
+                "direct": scenario.variants[name].direct,
+                "balance": scenario.variants[name].balance,
                 "points": at,
                 "users": [users.described() for users in scenario.variants[name].users],
             }

@@ -2,7 +2,7 @@
 
 USAGE: load [NAME...]             measure the scenarios that are named, or all (about 12 minutes)
        load --full [NAME...]      all points, five repetitions, longer ones (an hour and a quarter)
-       load --smoke [NAME...]     the first point once, a second long: does it run?
+       load --smoke [NAME...]     the first point once, for some seconds: does it run?
        load --target URL [NAME..] somebody else's deployment of the same routes; without those that need to be at hand
        load --list                what there is, and how long it takes
        load --report DIR          draw the report of a run again
@@ -12,14 +12,15 @@ USAGE: load [NAME...]             measure the scenarios that are named, or all (
 Loads the stack that runs here, or starts it (./scripts/up) and ends it afterwards. Where there are two processors or
 more, the last is the generator's alone. --seed repeats an order; the results are in loadtests/results.
 
-Exit status: 0 every threshold is met, 3 one is missed, 4 a measurement is invalid (the generator was the limit),
-1 the run failed or was interrupted; what was measured is kept, and marked partial.
+Exit status: 0 every threshold is met, 3 one is missed or could not be judged, 4 a measurement is invalid (the generator
+was the limit), 1 the run failed or was interrupted; what was measured is kept, and marked partial.
 """
 
 import locust  # isort: skip  # noqa: F401 - first: it makes what is imported later cooperative
 
 import argparse
 import datetime
+import functools
 import os
 import platform
 import random
@@ -27,11 +28,13 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import gevent
 import psutil
 from docker.errors import DockerException
 
@@ -74,7 +77,7 @@ class Session:
                 results.conditions["partial"] = ""
             except KeyboardInterrupt:
                 results.conditions["partial"] = "interrupted"
-            except (LoadError, subprocess.SubprocessError, DockerException, OSError) as error:
+            except (LoadError, subprocess.SubprocessError, DockerException, psutil.Error, OSError) as error:
                 results.conditions["partial"] = str(error)
             results.conditions["ended"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             results.save_conditions()
@@ -150,33 +153,31 @@ class Session:
                 most = cell.point == max(other.point for other in planned)
                 try:
                     seen = measurement.make(baseline if most else {}, f"{self.seed}-{name}-{cell.repetition}")
+                    results.add(seen)
                 except LoadError as error:
                     if cell.tool == "locust":
                         raise
-                    seen = {"invalid": [str(error)]}
-                else:
-                    results.add(seen)
-                if not stack.answers():
-                    raise LoadError("the stack no longer answers")
-                if scenario.faults or seen.get("generator", {}).get("wanted"):
-                    stack.settle()
+                    print(f"load:      left out: {error}")
+                    seen = {"invalid": []}
                 for reason in seen["invalid"]:
                     print(f"load:      invalid: {reason}")
+                if not stack.answers():
+                    raise LoadError("the stack no longer answers")
+                if scenario.faults or seen.get("in_flight") or seen.get("generator", {}).get("wanted"):
+                    stack.settle()
                 progress.stepped()
             stack.done()
 
 
 def running() -> Elsewhere | None:
     """Return the stack that runs here, or None."""
+    with suppress(OSError, ValueError, KeyError, psutil.Error):  # also where the number is another process's by now
+        return Local()
     try:
-        if psutil.pid_exists(int((ROOT / ".run/supervisord.pid").read_text())):
-            return Local()
-    except (OSError, ValueError):
-        pass
-    try:
-        return Compose() if run("docker", "compose", "ps", "--quiet", "haproxy") else None
+        here = run("docker", "compose", "ps", "--quiet", "haproxy")
     except (LoadError, OSError):
         return None
+    return Compose() if here else None
 
 
 def start() -> Elsewhere:
@@ -186,6 +187,20 @@ def start() -> Elsewhere:
     if stack is None:
         raise LoadError("the stack could not be started (see above)")
     return stack
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGINT and SIGTERM interrupt what runs in this `with`: by itself Python would interrupt any greenlet."""
+    throw = functools.partial(gevent.getcurrent().throw, KeyboardInterrupt)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    watchers = [gevent.signal_handler(number, gevent.get_hub().loop.run_callback, throw) for number in signals]
+    try:
+        yield
+    finally:
+        for number, watcher in zip(signals, watchers, strict=True):
+            watcher.cancel()
+            signal.signal(number, signal.default_int_handler)
 
 
 def conclude(results: Run) -> int:
@@ -205,7 +220,7 @@ def conclude(results: Run) -> int:
         return FAILED
     if results.invalid():
         return INVALID
-    return MISSED if any(verdict.met is False for verdict in verdicts) else MET
+    return MET if all(verdict.met for verdict in verdicts) else MISSED
 
 
 def main() -> int:
@@ -238,9 +253,10 @@ def main() -> int:
         parser.error(f"no scenario is called {', '.join(sorted(unknown))}; there are {', '.join(scenarios())}")
     if arguments.target and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", arguments.target):
         parser.error(f"--target must be a URL such as http://127.0.0.1:8080, not {arguments.target!r}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     size = "full" if arguments.full else "smoke" if arguments.smoke else "quick"
-    return conclude(Session(arguments.names, size, arguments.seed, arguments.target).run())
+    with interruptible():
+        results = Session(arguments.names, size, arguments.seed, arguments.target).run()
+    return conclude(results)
 
 
 if __name__ == "__main__":

@@ -55,18 +55,24 @@ class Threshold:
     what streams report), `p50`, `p95`, `p99` (ms), `cpu_us` (CPU time of the stack for a request, us), `share` (of the
     slowed replica among all requests, 0 to 1), `lost` (events that a stream left out).
     With `times` the limit is a factor, to be multiplied with the figure of that variant at that point.
+
+    Raises ValueError unless there is one limit, `at_most` or `at_least`.
     """
 
     figure: Figure
-    at_most: float = float("inf")
-    at_least: float = float("-inf")
+    at_most: float | None = None
+    at_least: float | None = None
     variant: str = ""
     point: float | None = None
     times: tuple[str, float] | None = None
 
+    def __post_init__(self) -> None:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError(f"a threshold of {self.figure} has at_most or at_least")
+
     def __str__(self) -> str:
         where = f" of {self.variant or 'every variant'}" + (f" at {self.point:g}" if self.point is not None else "")
-        limit = f"at most {self.at_most:g}" if self.at_most != float("inf") else f"at least {self.at_least:g}"
+        limit = f"at least {self.at_least:g}" if self.at_most is None else f"at most {self.at_most:g}"
         times = f" times that of {self.times[0]} at {self.times[1]:g}" if self.times else ""
         worst = ", in any repetition" if self.figure in WORST else ""
         return f"{self.figure}{where}: {limit}{times}{worst}"
@@ -90,3 +96,13 @@ class Scenario:
     faults: Mapping[str, float] = field(default_factory=dict)  # `kill` and `drain`, at so many seconds
     slowed: bool = False  # one replica of the service has a tenth of its CPU
     cross_check: tuple[str, float] | None = None  # the variant and the point that wrk measures too
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a threshold is about what is never measured: it could not be missed."""
+        for threshold in self.thresholds:
+            for variant, point in ((threshold.variant, threshold.point), threshold.times or ("", None)):
+                if variant and variant not in self.variants:
+                    raise ValueError(f"{threshold}: there is no variant {variant}")
+                of = [self.variants[variant]] if variant else self.variants.values()
+                if point is not None and not any(point in (one.points or self.points + self.all_points) for one in of):
+                    raise ValueError(f"{threshold}: {variant or 'nothing'} is not measured at {point:g}")

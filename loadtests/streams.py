@@ -1,14 +1,16 @@
 """Locust users that hold a stream, and report what its client notices.
 
 Each reports, beside `connect`: `first event`; `delivery`, how late an event comes (event n exists at n x interval of
-the clock); `lost`, numbers that were left out; `disconnect`, an end that the client did not ask for; `outage`, from
-there to the next event; and a WebSocket also `echo`, a round trip from the time at which it was meant to begin.
+the clock); `lost`, numbers that were left out; `disconnect`, an end that the client did not ask for; `refused`, where
+it could not be opened; `outage`, from its end to the next event; and a WebSocket also `echo`, a round trip from the
+time at which it was meant to begin.
 """
 
 import json
 import random
 import time
 from collections.abc import Iterator
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import gevent
@@ -41,10 +43,29 @@ class Stream(User):
     interval_ms = 1000
     resumes = True  # at the event behind the last; else with those of the present
     ramp_seconds = 1.0  # Locust starts users in batches of a second; each waits for a part of this, so that none meet
+    all: ClassVar[list["Stream"]] = []
 
     def on_start(self) -> None:
         """Wait for a random part of the ramp."""
+        self.is_open, self.newest = False, -1  # the number of the newest event that need not come any more
+        self.all.append(self)
         gevent.sleep(random.uniform(0, self.ramp_seconds))
+
+    def overdue(self) -> int:
+        """Return how many events have been due for longer than an interval, and have not come."""
+        return max(0, self.present() - 1 - self.newest) if self.newest >= 0 else 0
+
+    def present(self) -> int:
+        """Return the number of the event that was due last."""
+        return int(time.time() * 1000 / self.interval_ms)
+
+    def opened(self, began: float) -> None:
+        """Note that the stream is open; what is due from now on is to come."""
+        self.report("connect", time.perf_counter() - began)
+        self.is_open = True
+        GAUGES.open += 1
+        if self.newest < 0 or not self.resumes:
+            self.newest = self.present()
 
     def report(self, name: str, seconds: float = 0, error: Exception | None = None) -> None:
         """Report one observation to Locust."""
@@ -64,6 +85,7 @@ class Stream(User):
         failures, ended = 0, 0.0
         while True:
             began = time.perf_counter()
+            self.is_open = False
             try:
                 for number in self.numbers(last):
                     late = time.time() - number * self.interval_ms / 1000
@@ -76,9 +98,10 @@ class Stream(User):
                     if last is not None and number > last + 1 and (self.resumes or not ended):
                         self.report("lost", error=LostError(str(number - last - 1)))
                     last, failures, ended = number, 0, 0.0
+                    self.newest = max(self.newest, number)
                 raise EndError("the stream ended")
             except (OSError, EndError, HTTPParseError, websocket.WebSocketException) as error:
-                self.report("disconnect", error=error)
+                self.report("disconnect" if self.is_open else "refused", error=error)
                 ended = ended or time.perf_counter()
             failures += 1
             first, longest = BACKOFF_SECONDS
@@ -105,21 +128,18 @@ class EventStream(Stream):
         )
         began = time.perf_counter()
         connection = connect(url, CONNECT_SECONDS)
-        counted = 0
         try:
             connection.sendall(request.encode())
             answer = HTTPSocketResponse(connection, block_size=1024)
             if answer.status_code != 200:
                 raise EndError(f"status {answer.status_code}")
-            self.report("connect", time.perf_counter() - began)
-            counted = 1
-            GAUGES.open += 1
+            self.opened(began)
             connection.settimeout(15 + self.interval_ms / 1000)  # the services send a comment at least each 15 s
             while line := answer.readline(b"\n"):
                 if line.startswith(b"id:"):
                     yield int(line[3:])
         finally:
-            GAUGES.open -= counted
+            GAUGES.open -= self.is_open
             connection.close()
 
 
@@ -141,11 +161,13 @@ class WebSocket(Stream):
         url = f"{(self.host or '').replace('http', 'ws', 1)}{self.path}?interval_ms={self.interval_ms}"
         began = time.perf_counter()
         connection = websocket.create_connection(
-            url, timeout=CONNECT_SECONDS, enable_multithread=False, skip_utf8_validation=True
+            url,
+            socket=connect(urlsplit(self.host or ""), CONNECT_SECONDS),
+            enable_multithread=False,
+            skip_utf8_validation=True,
         )
-        self.report("connect", time.perf_counter() - began)
+        self.opened(began)
         connection.settimeout(15 + self.interval_ms / 1000)
-        GAUGES.open += 1
         echoes = gevent.spawn(self.send_echoes, connection)
         try:
             while text := connection.recv():
