@@ -1,13 +1,16 @@
-"""uvicorn's HTTP protocol, with answers that arrive whole or not at all."""
+"""uvicorn's protocols: answers that arrive whole or not at all, and WebSockets that no client can fill memory with."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGISendEvent
+    from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
+    from websockets.frames import Frame
 
+MOST_FRAGMENTS = 1024  # of one WebSocket message; uvicorn's ws_max_size counts bytes, and an empty one has none
 
 FAILED = (
     b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 21\r\n"
@@ -34,6 +37,10 @@ class Transport:
             self._transport.write(held + data)
         else:
             self._transport.write(data)
+
+    def hold(self) -> None:
+        """Keep what is kept for longer: it cannot be sent as it is."""
+        self.holding = bool(self._held)
 
     def flush(self) -> None:
         """Write what was kept."""
@@ -69,11 +76,48 @@ class RequestResponseCycle(httptools_impl.RequestResponseCycle):
     async def send(self, message: "ASGISendEvent") -> None:
         """Send as uvicorn does, but keep the head until there is something to send with it."""
         self.transport.holding = not self.response_started
-        await super().send(message)
+        try:
+            await super().send(message)
+        except BaseException:
+            self.transport.hold()
+            raise
         if self.response_complete:
             self.transport.flush()
         elif self.transport.holding and self.chunked_encoding is not False:
             asyncio.get_running_loop().call_soon(self.transport.flush)
+
+
+class WebSocket(WebSocketsSansIOProtocol):
+    """Reads no further from a client that does not read, and takes only so many fragments.
+
+    uvicorn answers each ping at once, whether the answers leave or not, and keeps fragments until the last has come.
+    """
+
+    def pause_writing(self) -> None:
+        """Stop reading, too, while the client has much to read."""
+        super().pause_writing()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read on, unless the application has messages to take first."""
+        super().resume_writing()
+        if not self.read_paused:
+            self.transport.resume_reading()
+
+    async def receive(self) -> "ASGIReceiveEvent":
+        """Hand the application a message, after which uvicorn reads on."""
+        message = await super().receive()
+        if not self.writable.is_set():
+            self.transport.pause_reading()
+        return message
+
+    def handle_cont(self, event: "Frame") -> None:
+        """Take a fragment, or close with 1009 (message too big)."""
+        if len(self.frames) < MOST_FRAGMENTS:
+            super().handle_cont(event)
+        elif not self.close_sent:
+            self.conn.fail(1009, f"more than {MOST_FRAGMENTS} fragments")
+            self.handle_parser_exception()
 
 
 setattr(httptools_impl, "RequestResponseCycle", RequestResponseCycle)  # noqa: B010 - uvicorn offers no other way

@@ -14,7 +14,7 @@ from types import FrameType
 import uvicorn
 
 import jsonlog
-import protocol  # noqa: F401 - replaces what uvicorn sends answers with
+import protocol
 import serving
 
 log = logging.getLogger("server")
@@ -36,7 +36,7 @@ class DrainingServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first SIGTERM; stop when that is over, or at a second one, or at SIGINT."""
         stop = super().handle_exit
-        if sig != signal.SIGTERM or self.loop is None or self.application.draining or not serving.DRAIN_SECONDS:
+        if sig != signal.SIGTERM or self.loop is None or self.application.draining:
             return stop(sig, frame)
         log.info("Draining for %s s", serving.DRAIN_SECONDS)
         self.loop.call_soon_threadsafe(self.application.drain)
@@ -45,6 +45,8 @@ class DrainingServer(uvicorn.Server):
 
 def main() -> None:
     """Serve until a signal ends it."""
+    # Until uvicorn listens to it: to the first process of a container a signal that it does not handle is nothing.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     logging.basicConfig(level=logging.INFO, handlers=[jsonlog.Handler()])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # at INFO it writes a line for every WebSocket
 
@@ -55,7 +57,7 @@ def main() -> None:
         port=int(os.environ.get("PORT", "8002")),
         loop="uvloop",  # named, like the next two: fail rather than fall back to what is three times slower
         http="httptools",
-        ws="websockets-sansio",
+        ws=protocol.WebSocket,
         ws_per_message_deflate=False,  # compression costs 37 KiB for each idle socket
         ws_max_size=1024 * 1024,
         ws_ping_interval=20,  # below HAProxy's `timeout tunnel`

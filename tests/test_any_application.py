@@ -100,6 +100,57 @@ def test_a_stream_that_fails_at_its_begin_and_at_its_end_holds_no_place(foreign:
         assert feed.status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "body"),
+    [
+        ("begins-anew", 500, b"sorry"),
+        ("fails-late", 500, None),
+        ("exits", 500, None),
+        ("empty-file", 200, b""),
+        ("file", 200, b"x" * 100_000),
+        ("complains", 200, None),
+    ],
+)
+def test_what_pep_3333_allows_is_answered_once_and_whole(
+    foreign: Stack, path: str, status: int, body: bytes | None
+) -> None:
+    with httpx.Client(base_url=f"{foreign.url}/wsgi") as client:
+        for _ in range(6):
+            answer = client.get(f"/{path}")
+            assert answer.status_code == status
+            assert body is None or answer.content == body
+            assert client.get("/x").status_code == 200  # a connection that was left in disorder would fail it
+    line = [line for line in foreign.access_log() if line["uri"] == f"/wsgi/{path}" and line["retries"] != "0"]
+    assert not line
+
+
+def test_an_answer_that_is_shorter_than_announced_ends_at_once(foreign: Stack) -> None:
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(f"{foreign.url}/wsgi/short", timeout=5)
+
+
+def test_complaints_of_a_wsgi_application_are_lines_of_the_log_and_wait_for_nobody(foreign: Stack) -> None:
+    with foreign.logs_blocked(), httpx.Client(base_url=f"{foreign.url}/wsgi", timeout=10) as client:
+        for _ in range(400):  # of a thousand bytes, where a pipe holds 64 KiB
+            assert client.get("/complains").status_code == 200
+    wait_until(
+        lambda: '"logger": "wsgi.errors", "message": "something is wrong"' in foreign.log("wsgi"), "it is logged"
+    )
+
+
+def test_streams_that_are_written_take_no_more_threads_than_they_may(foreign: Stack) -> None:
+    with ThreadPoolExecutor(20) as background, httpx.Client(base_url=foreign.url, timeout=10) as client:
+        enough = threading.Event()
+        feeds = [background.submit(feed_status, f"{foreign.url}/wsgi/writes", enough) for _ in range(20)]
+        try:
+            for _ in range(20):
+                assert client.get("/wsgi/x").status_code == 200
+            wait_until(lambda: sum(feed.done() for feed in feeds) >= 14, "the others are refused")
+        finally:
+            enough.set()
+        assert {feed.result() for feed in feeds} == {200, 503}
+
+
 def feed_lines(url: str, seconds: float, opened: list[str]) -> list[str]:
     """Hold a stream, add it to those that are open, and return its lines where it ended, cleanly, within `seconds`."""
     lines = []

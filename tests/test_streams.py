@@ -4,8 +4,9 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import islice
+from socket import create_connection
 
 import httpx
 import pytest
@@ -178,6 +179,36 @@ def test_a_websocket_that_sends_bytes_is_closed_with_1003(stack: Stack) -> None:
         socket.send(b"\xff\xfe")
         assert closed_with(socket) == 1003
     assert "Traceback" not in stack.log("asgi")
+
+
+def test_a_websocket_message_in_too_many_fragments_closes_with_1009(stack: Stack) -> None:
+    with connect(f"{stack.url.replace('http', 'ws')}/asgi/ws") as socket:
+        with suppress(ConnectionClosed):
+            socket.send("x" for _ in range(2000))
+        with pytest.raises(ConnectionClosed) as closed:
+            wait_until(lambda: "echo" in socket.recv(timeout=15), "it is taken")
+    assert closed.value.rcvd is None or closed.value.rcvd.code == 1009  # None: the reset of the unread rest was faster
+
+
+def test_a_websocket_that_sends_pings_and_never_reads_fills_no_memory(stack: Stack) -> None:
+    data = memoryview((b"\x89\xfd" + bytes(4) + bytes(125)) * 500_000)  # each is to be answered
+    address, before = httpx.URL(stack.url), memory_of_asgi(stack)
+    with create_connection((address.host, address.port or 0), timeout=0.5) as connection:
+        connection.sendall(
+            b"GET /asgi/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        end = time.monotonic() + 5
+        with suppress(ConnectionError):
+            while data and time.monotonic() < end:
+                with suppress(TimeoutError):
+                    data = data[connection.send(data[:65536]) :]
+        assert memory_of_asgi(stack) - before < 20_000
+
+
+def memory_of_asgi(stack: Stack) -> int:
+    """Return the memory of all ASGI replicas in KiB."""
+    return sum(memory for name, (memory, _, _) in stack.processes().items() if "asgi-" in name.split()[0])
 
 
 def closed_with(socket: ClientConnection) -> int:

@@ -62,10 +62,12 @@ def when_ready(server: Arbiter) -> None:
     stop: Any = server.handle_term
 
     def handle_term() -> None:
-        if serving.draining() or not serving.DRAIN_SECONDS:
+        if serving.draining():
             stop()
         log.info("Draining for %s s", serving.DRAIN_SECONDS)
         serving.drain()
+        if not serving.DRAIN_SECONDS:
+            stop()
         signal.setitimer(signal.ITIMER_REAL, serving.DRAIN_SECONDS)
 
     signal.signal(signal.SIGALRM, lambda *_: server.signal(signal.SIGTERM, None))

@@ -9,6 +9,7 @@ import importlib
 import ipaddress
 import itertools
 import json
+import logging
 import mmap
 import os
 import random
@@ -88,7 +89,32 @@ def load_failure() -> str:
 
 
 class ApplicationError(Exception):
-    """The application raised an OSError: its disk is full, its database refuses connections."""
+    """The application raised what means something else to gunicorn: OSError (a full disk) or SystemExit."""
+
+
+class RefusedError(Exception):
+    """The application writes to a stream for which there is no place."""
+
+
+class Errors:
+    """`wsgi.errors`: its lines go into the log, past `logging` (whose handlers may write here), and wait for nobody."""
+
+    def __init__(self) -> None:
+        self._handler = jsonlog.Handler()
+
+    def write(self, text: str) -> int:
+        """Log each line of `text`."""
+        for line in filter(str.strip, text.splitlines()):
+            record = {"name": "wsgi.errors", "levelno": logging.ERROR, "levelname": "ERROR", "msg": line}
+            self._handler.emit(logging.makeLogRecord(record))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Log each of the lines."""
+        self.write("".join(lines))
+
+    def flush(self) -> None:
+        """Do nothing: what is written has been logged."""
 
 
 class Begun:
@@ -140,6 +166,7 @@ class Host:
     def __init__(self, application: "WSGIApplication") -> None:
         self.application = application
         self._places = threading.BoundedSemaphore(STREAM_LIMIT)
+        self._errors = Errors()
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Answer the health checks, and everything else through the application."""
@@ -147,6 +174,7 @@ class Host:
         if path in ("/livez", "/readyz"):
             return health(path, start_response)
         adopt_proxy_headers(environ)
+        environ["wsgi.errors"] = self._errors
 
         started = refused = False
         places: threading.Semaphore | None = None
@@ -155,10 +183,10 @@ class Host:
             nonlocal started, refused, places
             started = True
             if places is None and is_event_stream(headers):
-                if refused or not self._places.acquire(blocking=False):
-                    refused = True
-                    return lambda _: None
-                places = self._places
+                refused = refused or not self._places.acquire(blocking=False)
+                places = None if refused else self._places
+            if refused:
+                return refuse
             return start_response(status, headers, *exc_info)
 
         body: Iterable[bytes] = ()
@@ -174,7 +202,9 @@ class Host:
             finally:
                 if places is not None:
                     places.release()
-            if isinstance(error, OSError):  # to gunicorn that is a client who left, and gets no answer
+            if refused:
+                return busy(start_response)
+            if isinstance(error, (OSError, SystemExit)):  # to gunicorn a client who left, or its own end: no answer
                 raise ApplicationError(str(error)) from error
             raise
         if refused:
@@ -213,6 +243,11 @@ def health(path: str, start_response: "StartResponse") -> Iterable[bytes]:
     headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))]
     start_response("404 Not Found" if away else "200 OK", headers)
     return [body]
+
+
+def refuse(data: bytes) -> object:
+    """Stand for PEP 3333's `write` where a stream has no place: raise RefusedError."""
+    raise RefusedError(f"{len(data)} bytes for a stream that has no place")
 
 
 def busy(start_response: "StartResponse") -> Iterable[bytes]:

@@ -55,7 +55,7 @@ class Worker(ThreadWorker):
         now = time.monotonic()
         for conn in list(self._connections):
             conn.timeout = min(now + LINGER_SECONDS, conn.timeout or now)
-        while self._connections and time.monotonic() < now + self.cfg.graceful_timeout:
+        while self._connections and time.monotonic() < now + self.cfg.graceful_timeout - 1:  # before it is killed
             self.notify()
             self._close_idle()
             self._watch(0.1, alive=False)

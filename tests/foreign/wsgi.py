@@ -1,6 +1,8 @@
 """A WSGI application that knows nothing of this stack: no framework, a generator, a stream at a path of its own."""
 
+import io
 import json
+import sys
 import time
 
 
@@ -11,6 +13,33 @@ def application(environ, start_response):
     if environ["PATH_INFO"] == "/breaks":
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         return Broken()
+    if environ["PATH_INFO"] == "/writes":
+        write = start_response("200 OK", [("Content-Type", "text/event-stream")])
+        for _ in range(1000):
+            write(b"data: x\n\n")
+            time.sleep(0.2)
+        return []
+    if environ["PATH_INFO"] == "/begins-anew":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+        try:
+            raise RuntimeError("a bad day")
+        except RuntimeError:
+            headers = [("Content-Type", "text/html"), ("Content-Length", "5")]
+            start_response("500 Internal Server Error", headers, sys.exc_info())
+        return [b"sorry"]
+    if environ["PATH_INFO"] == "/exits":
+        sys.exit("enough")
+    if environ["PATH_INFO"] == "/short":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "100")])
+        return [b"x" * 50]
+    if environ["PATH_INFO"] == "/empty-file":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return environ["wsgi.file_wrapper"](open("/dev/null", "rb"))
+    if environ["PATH_INFO"] == "/file":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return environ["wsgi.file_wrapper"](io.BytesIO(b"x" * 100_000))
+    if environ["PATH_INFO"] == "/complains":
+        environ["wsgi.errors"].write("something is wrong\n" + "x" * 1000 + "\n")
     return answer(environ, start_response)
 
 
@@ -28,6 +57,10 @@ class Broken:
 
 
 def answer(environ, start_response):
+    if environ["PATH_INFO"] == "/fails-late":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b""
+        raise RuntimeError("a bad day")
     if environ["PATH_INFO"] == "/feed":
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         for n in range(1000):
