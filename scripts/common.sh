@@ -7,12 +7,21 @@ fail() { echo "${0##*/}: $*" >&2; exit 2; }
 say() { echo "${0##*/}: $*"; }
 
 # usage: print the comment at the head of the script that was called.
-usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p;}' "$0"; }
+usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p;}' "scripts/${0##*/}"; }
 
 engine_answers() { docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
 
-# local_processes: whether supervisor runs here.
-local_processes() { [[ -s .run/supervisord.pid ]] && kill -0 "$(<.run/supervisord.pid)" 2>/dev/null; }
+# local_processes: whether supervisor runs here. (After a restart of the machine its number may be another program's.)
+local_processes() {
+  local pid
+  [[ -s .run/supervisord.pid ]] && pid=$(<.run/supervisord.pid) && kill -0 "$pid" 2>/dev/null || return 1
+  [[ $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null || ps -o command= -p "$pid") == *supervisord* ]]
+}
+
+# replicas [SERVICE...]: print the containers of the stack, running or not; those of `docker compose run` are none.
+replicas() {
+  docker compose ps --all --no-trunc --format '{{.ID}} {{.Label "com.docker.compose.oneoff"}}' "$@" | sed -n 's/ False$//p'
+}
 
 # test_stack: a name and ports for a stack of the tests' own, so that containers of the user's may run beside.
 test_stack() {
@@ -32,11 +41,11 @@ test_stack() {
 # ask_haproxy COMMAND: print what the container's HAProxy answers on its administrative socket.
 ask_haproxy() { docker compose exec -T haproxy socat /var/lib/haproxy/admin.sock - <<<"$1"; }
 
-# listens PORT: whether something on this machine accepts connections there.
-listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+# listens PORT [ADDRESS]: whether something on this machine accepts connections there.
+listens() { (exec 3<>"/dev/tcp/${2:-127.0.0.1}/$1") 2>/dev/null; }
 
-# python: print the newest Python here that will do. PYTHON overrides.
-python() {
+# find_python: print the newest Python here that will do. PYTHON overrides.
+find_python() {
   local candidate
   for candidate in ${PYTHON:-python3.14 python3.13 python3.12 python3.11 python3}; do
     if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -51,9 +60,11 @@ python() {
 environment() {
   local dir=.venv/$1 requirements=$2 python stamp
   [[ -r $requirements ]] || fail "cannot read $requirements"
-  stamp="${PYTHON-} $(cksum <"$requirements")"
+  # With its place: what is installed has that in it, and a copy would run the original's.
+  mkdir -p .venv
+  stamp="${PYTHON-} $(cksum <"$requirements") $(cd -P .venv && pwd)"
   [[ -x $dir/bin/python && -f $dir/stamp && $(<"$dir/stamp") == "$stamp" ]] && return
-  python=$(python) || exit
+  python=$(find_python) || exit
   say "installing $requirements into $dir ($("$python" --version))"
   rm -rf "$dir"
   "$python" -m venv "$dir"
@@ -77,11 +88,12 @@ apt_install() {
   if [[ -e $policy ]]; then
     policy=''
   else
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod +x "$policy"
   fi
   apt-get -qq update || true
   DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$package" >/dev/null || status=$?
-  [[ -z $policy ]] || rm -f "$policy"
+  [[ -z $policy ]] || { rm -f "$policy"; trap - EXIT; }
   [[ $status == 0 ]] || fail "apt-get could not install $package"
 }

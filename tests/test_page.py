@@ -201,6 +201,7 @@ def test_a_service_that_is_down_is_shown_and_so_is_its_return(page: Page, stack:
     wait_until(lambda: int(figure(page, requests, "answers")) > 10, "answers come")
     wait_until(lambda: int(figure(page, stream, "tick")) > tick + 10, "it ticks on")
     assert figure(page, stream, "lost") == "0", "it asks for what came while nobody could send it"
+    expect(page.locator(f"{requests} p.bad")).to_be_empty(timeout=60_000)  # what is over goes from its 30 s
     stack.wait_whole()
 
 
@@ -211,6 +212,10 @@ def no_replica(stack: Stack, service: str) -> bool:
 @pytest.mark.parametrize("width", [320, 1400])
 def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
+    page.get_by_role("button", name="Send requests to ASGI").click()
+    page.get_by_role("button", name="Open WSGI: Server-Sent Events").click()
+    page.locator("#wait button").click()
+    wait_until(lambda: lanes(page, "asgi") and page.locator(".bars i").count(), "there is something to be seen")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

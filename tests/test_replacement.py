@@ -3,6 +3,9 @@
 GET, POST and streams run beside, on both services, and a ledger counts what becomes of them.
 """
 
+import os
+import signal
+import subprocess
 import time
 
 import httpx
@@ -112,6 +115,37 @@ def test_a_bad_image_is_not_rolled_out_and_costs_nothing(
     run("docker", "compose", "up", "--detach", "--no-build", "--no-deps", "--force-recreate", service)
     assert set(run("docker", "compose", "images", "--quiet", service).stdout.split()) == set(image.split())
     journaled.stack.wait_whole()
+
+
+@pytest.mark.compose
+@pytest.mark.full
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("when", ["starting", "1 of 3"])
+def test_a_rolling_replacement_that_is_interrupted_costs_nothing_and_says_what_it_leaves(
+    journaled: Journaled, when: str, sent: signal.Signals
+) -> None:
+    """Before the new replicas work they are removed; later the old ones are, by the command that it prints."""
+    before = journaled.stack.instances("wsgi")
+    with traffic(journaled) as seen:
+        roll = subprocess.Popen(
+            ["./scripts/roll", "wsgi"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert roll.stdout is not None
+        next(line for line in roll.stdout if when in line)
+        os.killpg(roll.pid, sent)
+        _, complaints = roll.communicate()
+        if when != "starting":
+            run("bash", "-c", complaints.rpartition(": ")[2])
+    assert roll.returncode == 1
+    assert_kept(journaled, seen)
+    journaled.stack.wait_whole()
+    after = journaled.stack.instances("wsgi")
+    assert after == before if when == "starting" else len(after) == 3 and not after & before
 
 
 @pytest.mark.compose

@@ -94,6 +94,19 @@ def test_up_refuses_a_bad_configuration(up: tuple[str, ...], copy: Path) -> None
     assert result.returncode == 2
     assert "haproxy.cfg" in result.stderr.splitlines()[-1]
     assert "nonsense" in result.stderr
+    assert not (copy / ".run").exists()
+
+
+def test_local_processes_are_not_mistaken_for_another_program_of_their_number(copy: Path) -> None:
+    """After a restart of the machine the number that was kept may be anybody's."""
+    (copy / ".run").mkdir()
+    with subprocess.Popen(["sleep", "60"]) as other:
+        (copy / ".run/supervisord.pid").write_text(str(other.pid))
+        settings = os.environ | {"COMPOSE_PROJECT_NAME": "nobodys"}
+        subprocess.run(["./scripts/down"], cwd=copy, env=settings, check=True, capture_output=True)
+        assert other.poll() is None
+        other.kill()
+    assert not (copy / ".run").exists()
 
 
 @pytest.mark.parametrize("missing", ["Python 3.11", "haproxy"])
@@ -165,4 +178,6 @@ def test_up_dev_restarts_a_service_whose_code_changes(
 def test_every_script_has_help_and_refuses_what_it_does_not_know(script: str) -> None:
     told = run(f"./scripts/{script}", "--help").stdout
     assert "USAGE" in told
+    there = subprocess.run([f"./{script}", "--help"], cwd=ROOT / "scripts", capture_output=True, text=True, check=True)
+    assert "USAGE" in there.stdout
     assert_refused(run(f"./scripts/{script}", "--nonsense", check=False), "--nonsense")

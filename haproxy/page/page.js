@@ -49,7 +49,8 @@ async function look() {
     text = `HAProxy sees ${seen.wsgi.up} WSGI and ${seen.asgi.up} ASGI replicas that are up.`;
   } catch {
     health.classList.add("bad");
-    text = "HAProxy has not answered for 3 s. Does the stack still run? Asking again.";
+    for (const card of waiting) for (const figure of ["in replicas", "in the queue"]) card.show(figure, "–");
+    text = "No answer from HAProxy has come. Does the stack run? Or do other tabs with this page hold the six connections of the browser? Asking again.";
   }
   looking = false;
   if (health.textContent !== text) health.textContent = text;

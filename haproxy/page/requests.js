@@ -5,6 +5,8 @@ import {Card, SHOWN, colour, duration, explain, figures, onScale, pen, keep, ref
 const IN_FLIGHT = 2;  // of each service: a browser opens six connections to a host, and event streams hold two
 
 const FAILED = "failed";  // the lane of what no replica has answered well
+// A screen reader builds anew what is set, changed or not.
+const label = (element, text) => element.getAttribute("aria-label") === text || element.setAttribute("aria-label", text);
 const rank = (sorted, share) => sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)];
 
 export class Requests extends Card {
@@ -82,6 +84,7 @@ export class Requests extends Card {
       if (now - Math.max(last, this.began) > SHOWN) {  // long gone
         lane.row.remove();
         this.lanes.delete(name);
+        if (name === FAILED) this.complaint = "";
         continue;
       }
       const shown = lane.filter(({at}) => at >= now - SHOWN), silent = (now - last) / 1000;
@@ -98,7 +101,7 @@ export class Requests extends Card {
         draw.arc(width * (1 - (now - at) / SHOWN), (height - 6) * (1 - onScale(ms)) + 3, 2, 0, 7);
         draw.fill();
       }
-      strip.firstChild.setAttribute("aria-label", `${times.length} answers in the last 30 s`);
+      label(strip.firstChild, `${times.length} answers in the last 30 s`);
       if (name !== FAILED) recent.push(...times);
     }
     this.spread(recent.sort((a, b) => a - b));
@@ -118,6 +121,6 @@ export class Requests extends Card {
     draw.fillStyle = colour("soft");
     ["1 ms", "10", "100", "1 s"].forEach((label, decade) => draw.fillText(label, decade * width / 4, height - 3));
     const range = times.length ? `, from ${duration(times[0])} to ${duration(times.at(-1))}` : "";
-    canvas.setAttribute("aria-label", `Distribution of ${times.length} answer times of the last 30 s${range}`);
+    label(canvas, `Distribution of ${times.length} answer times of the last 30 s${range}`);
   }
 }

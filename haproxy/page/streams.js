@@ -21,7 +21,7 @@ export class Stream extends Card {
     const {stream, path} = article.dataset, name = `${path.slice(1, 5).toUpperCase()}: ${stream}`;
     super(article, `<div class="row"><h3>${name}</h3><button aria-pressed="false" aria-label="Open ${name}">Open</button></div>
       ${figures(["replica", "tick", "lost", "reopened", ...(stream === "WebSocket" ? ["round trip"] : [])])}
-      <canvas class="ticks" role="img" aria-label="Ticks of the last 30 s"></canvas><ol class="log" role="log" tabindex="0" aria-label="What happened to ${name}"></ol>`);
+      <canvas class="ticks" role="img" aria-label="Ticks of the last 30 s"></canvas><div class="log" role="log" tabindex="0" aria-label="What happened to ${name}"><ol></ol></div>`);
     this.path = path;
     this.socket = stream === "WebSocket";
     this.marks = [];

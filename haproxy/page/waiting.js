@@ -13,7 +13,7 @@ export class Waiting extends Card {
     this.service = service;
     this.frames = [];
     this.answers = [];
-    this.opened = 0;
+    this.opened = this.sent = 0;
   }
 
   // Open frames on other names of this host, one for six requests; none where those names lead elsewhere.
@@ -23,14 +23,13 @@ export class Waiting extends Card {
       const frame = document.createElement("iframe"), host = `${this.service}-${this.opened++}.relay.localhost`;
       frame.hidden = true;
       frame.src = `http://${host}:${location.port || 80}/page/relay`;
-      const ready = new Promise(done => addEventListener("message", function hear({source}) {
-        if (source !== frame.contentWindow) return;
-        removeEventListener("message", hear);
-        frame.ready = true;
-        done(frame);
-      }));
+      const heard = new AbortController();
+      const ready = new Promise(done => addEventListener("message", ({source}) => {
+        if (source === frame.contentWindow) done(frame);
+      }, {signal: heard.signal}));
       document.body.append(frame);
-      return Promise.race([ready, sleep(3000).then(() => { if (!frame.ready) frame.remove(); })]);
+      const came = Promise.race([ready, sleep(3000)]).finally(() => heard.abort());
+      return came.then(found => found ?? frame.remove());
     });
     const opened = await Promise.all(missing);
     this.frames.push(...opened.filter(Boolean));
@@ -40,26 +39,22 @@ export class Waiting extends Card {
   async run(count, changed) {
     const began = Date.now();
     this.answers = [];
-    await Promise.all(Array.from({length: count}, async (_, id) => {
-      const path = `/${this.service}/wait?seconds=1`;
-      const answer = await Promise.race([
-        this.relay(this.frames[id % this.frames.length], id, path),
-        sleep(PATIENCE).then(() => ({status: 0, began, ended: Date.now()})),
-      ]);
+    await Promise.all(Array.from({length: count}, async (_, place) => {
+      const answer = await this.relay(this.frames[place % this.frames.length], `/${this.service}/wait?seconds=1`, began);
       this.answers.push({from: answer.began - began, to: answer.ended - began, ...answer});
       changed();
     }));
   }
 
-  relay(frame, id, path) {
-    return new Promise(done => {
-      addEventListener("message", function hear({source, data}) {
-        if (source !== frame.contentWindow || data.id !== id) return;
-        removeEventListener("message", hear);
-        done(data);
-      });
-      frame.contentWindow.postMessage({id, path}, new URL(frame.src).origin);
-    });
+  // Have a frame ask; what it has not told in time is no answer, and none to what is asked later.
+  relay(frame, path, began) {
+    const id = this.sent++, heard = new AbortController();
+    const answer = new Promise(done => addEventListener("message", ({source, data}) => {
+      if (source === frame.contentWindow && data.id === id) done(data);
+    }, {signal: heard.signal}));
+    frame.contentWindow.postMessage({id, path}, new URL(frame.src).origin);
+    const none = sleep(PATIENCE).then(() => ({status: 0, began, ended: Date.now()}));
+    return Promise.race([answer, none]).finally(() => heard.abort());
   }
 
   // Draw on a scale of so many milliseconds, which both services share.
