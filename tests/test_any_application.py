@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
@@ -149,6 +150,14 @@ def test_streams_that_are_written_take_no_more_threads_than_they_may(foreign: St
         finally:
             enough.set()
         assert {feed.result() for feed in feeds} == {200, 503}
+
+
+@pytest.mark.compose
+def test_a_folder_whose_file_has_the_name_of_one_of_the_servers_is_not_built(tmp_path: Path, service: str) -> None:
+    (tmp_path / "serving.py").touch()
+    built = run("docker", "build", "--build-context", f"application={tmp_path}", f"{service}_service", check=False)
+    assert built.returncode != 0
+    assert "serving.py is the server's own" in built.stderr
 
 
 def feed_lines(url: str, seconds: float, opened: list[str]) -> list[str]:
