@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from socket import create_server
 
 import httpx
 import pytest
@@ -139,19 +140,6 @@ def test_complaints_of_a_wsgi_application_are_lines_of_the_log_and_wait_for_nobo
     )
 
 
-def test_streams_that_are_written_take_no_more_threads_than_they_may(foreign: Stack) -> None:
-    with ThreadPoolExecutor(20) as background, httpx.Client(base_url=foreign.url, timeout=10) as client:
-        enough = threading.Event()
-        feeds = [background.submit(feed_status, f"{foreign.url}/wsgi/writes", enough) for _ in range(20)]
-        try:
-            for _ in range(20):
-                assert client.get("/wsgi/x").status_code == 200
-            wait_until(lambda: sum(feed.done() for feed in feeds) >= 14, "the others are refused")
-        finally:
-            enough.set()
-        assert {feed.result() for feed in feeds} == {200, 503}
-
-
 @pytest.mark.compose
 def test_a_folder_whose_file_has_the_name_of_one_of_the_servers_is_not_built(tmp_path: Path, service: str) -> None:
     (tmp_path / "serving.py").touch()
@@ -187,10 +175,12 @@ def test_the_websockets_of_a_foreign_application_are_closed_with_1012(foreign: S
     foreign.wait_whole()
 
 
-def test_streams_at_any_path_take_no_more_threads_than_they_may(foreign: Stack) -> None:
+@pytest.mark.parametrize("path", ["feed", "writes"])  # as PEP 3333's iterable, and through its `write`
+def test_streams_at_any_path_take_no_more_threads_than_they_may(foreign: Stack, path: str) -> None:
+    time.sleep(1)  # until the replicas have noticed that the clients of the test before are gone
     with ThreadPoolExecutor(40) as background, httpx.Client(base_url=foreign.url) as client:
         enough = threading.Event()
-        feeds = [background.submit(feed_status, f"{foreign.url}/wsgi/feed", enough) for _ in range(40)]
+        feeds = [background.submit(feed_status, f"{foreign.url}/wsgi/{path}", enough) for _ in range(40)]
         try:
             for _ in range(50):
                 assert client.get("/wsgi/x").status_code == 200
@@ -242,20 +232,46 @@ BROKEN = {
 @pytest.mark.parametrize("target", BROKEN)
 def test_a_callable_that_does_not_import_is_named_in_the_last_line(service: str, target: str) -> None:
     variable = f"{service.upper()}_APP"
+    server = start_server(service, **{variable: target, "PORT": "0"})
+    _, said = server.communicate(timeout=60)
+    assert server.returncode != 0
+    assert "Traceback" in said
+    assert said.splitlines()[-1] == f"{variable}={target} cannot be served: {BROKEN[target]}"
+
+
+def start_server(service: str, **env: str) -> subprocess.Popen[str]:
+    """Start a server without a stack around it, as an image would."""
     command = {"wsgi": ["gunicorn", "-c", "gunicorn.conf.py"], "asgi": ["python", "server.py"]}[service]
     command[0] = str(ROOT / f".venv/{service}/bin/{command[0]}")
-    ended = subprocess.run(
+    return subprocess.Popen(
         command,
         cwd=ROOT / f"{service}_service",
-        env={name: value for name, value in os.environ.items() if value} | {variable: target, "PORT": "0"},
+        env={name: value for name, value in os.environ.items() if value} | env,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
-        check=False,
     )
-    assert ended.returncode != 0
-    assert "Traceback" in ended.stderr
-    assert ended.stderr.splitlines()[-1] == f"{variable}={target} cannot be served: {BROKEN[target]}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "requests", "replaced"), [("600", 12, True), ("1", 96, False)], ids=["hang", "work"]
+)
+def test_a_worker_is_replaced_where_its_twelve_threads_hang_and_not_where_they_work(
+    seconds: str, requests: int, replaced: bool
+) -> None:
+    with create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = start_server("wsgi", **FOREIGN, PORT=str(port), GUNICORN_CMD_ARGS="--timeout 3")
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: status(f"{url}/livez") == 200, "it is up")
+        with ThreadPoolExecutor(24) as background:
+            answered = list(background.map(status, [f"{url}/sleeps/{seconds}"] * requests))
+        wait_until(lambda: status(f"{url}/livez") == 200, "it answers again")
+    finally:
+        server.terminate()
+        _, said = server.communicate(timeout=60)
+    assert ("WORKER TIMEOUT" in said) == replaced
+    assert set(answered) == ({0} if replaced else {200})
 
 
 def test_up_with_a_callable_that_does_not_import_says_so_and_leaves_nothing(any_stack: Stack, service: str) -> None:

@@ -40,12 +40,18 @@ class Worker(ThreadWorker):
         self.keepalived_conns: Any = self._connections  # gunicorn asks how many there are
 
     def run(self) -> None:
-        """Start the threads, and see that the lead is passed on until told to stop; then until all is answered."""
+        """Start the threads, and see that the lead is passed on until told to stop; then until all is answered.
+
+        Where all threads hang gunicorn is not notified, and so replaces this worker after its `timeout`.
+        """
         self.set_accept_enabled(True)
         for _ in range(self.cfg.threads):
             threading.Thread(target=self._follow, daemon=True).start()
+        begun = -1
         while self.alive and self.is_parent_alive():
-            self.notify()
+            if self._lead.locked() or self.nr > begun:  # else every thread is kept, and none has begun a request
+                begun = self.nr
+                self.notify()
             self._close_idle()
             self._watch(1.0, alive=True)
         self.alive = False

@@ -38,6 +38,8 @@ def application(environ, start_response):
     if environ["PATH_INFO"] == "/file":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return environ["wsgi.file_wrapper"](io.BytesIO(b"x" * 100_000))
+    if environ["PATH_INFO"].startswith("/sleeps/"):
+        time.sleep(float(environ["PATH_INFO"].removeprefix("/sleeps/")))
     if environ["PATH_INFO"] == "/complains":
         environ["wsgi.errors"].write("something is wrong\n" + "x" * 1000 + "\n")
     return answer(environ, start_response)
