@@ -186,7 +186,7 @@ class Stack:
             self.thaw(instance)
 
     def stop(self, instance: str) -> None:
-        """Stop the replica as an operator would, and return when it has ended."""
+        """Stop the replica as an operator would, and see that it ends by itself, and in order."""
         raise NotImplementedError
 
     def start(self, instance: str) -> None:
@@ -253,6 +253,8 @@ class LocalStack(Stack):
 
     def stop(self, instance: str) -> None:
         self._control("stop", self._name(instance))
+        _, _, last = (ROOT / ".run/supervisord.log").read_text().rpartition(f"stopped: {instance} ")
+        assert last.startswith("(exit status 0)"), last
 
     def start(self, instance: str) -> None:
         self._control("start", self._name(instance))
@@ -294,6 +296,7 @@ class ComposeStack(Stack):
 
     def stop(self, instance: str) -> None:
         run("docker", "stop", instance)
+        assert run("docker", "inspect", "--format", "{{.State.ExitCode}}", instance).stdout == "0\n"  # killed: 137
 
     def start(self, instance: str) -> None:
         run("docker", "start", instance)

@@ -64,8 +64,7 @@ def drained(stack: Stack) -> Drained:
                 for socket, instance in serving.items()
                 if instance == victims["asgi"]
             ]
-            ended = {service: gone_on[service].result()[0] for service in SERVICES}
-            resumed = {service: gone_on[service].result()[1] for service in SERVICES}
+            ended, resumed = ({name: gone.result()[part] for name, gone in gone_on.items()} for part in (0, 1))
             back = [socket.result() for socket in hit]
             for stop in stops:
                 stop.result()

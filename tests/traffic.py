@@ -23,31 +23,31 @@ class Traffic:
 @contextmanager
 def traffic(journaled: Journaled, entry: str = "entry/{id}") -> Iterator[dict[str, Traffic]]:
     """Send each service 60 GET and 40 POST a second, and hold streams, from a second before the fault to one after."""
+    with sending(journaled.stack.url, entry, entry, posts_per_second=40) as seen:
+        yield seen
+        time.sleep(1)
+
+
+@contextmanager
+def sending(url: str, get: str, post: str, *, posts_per_second: int) -> Iterator[dict[str, Traffic]]:
+    """Send each service 60 GET and so many POST a second, and hold streams, from a second before this yields."""
     with ExitStack() as beside:
         seen = {}
         for service in SERVICES:
-            url = f"{journaled.stack.url}/{service}/{entry}"
-            seen[service] = Traffic(Ledger(url, 60), Ledger(url, 40, "POST"), Held(journaled.stack.url, service))
-            for each in (seen[service].held, seen[service].gets, seen[service].posts):
+            gets = Ledger(f"{url}/{service}/{get}", 60)
+            posts = Ledger(f"{url}/{service}/{post}", posts_per_second, "POST")
+            seen[service] = Traffic(gets, posts, Held(url, service))
+            for each in (seen[service].held, gets, posts):
                 beside.enter_context(each)
         time.sleep(1)
         yield seen
-        time.sleep(1)
 
 
 @contextmanager
 def quick_traffic(journaled: Journaled) -> Iterator[dict[str, Traffic]]:
     """Send 60 GET a second to a quick route, none of which may fail or be sent more than twice, and 20 POST."""
     logged = len(journaled.stack.access_log())
-    with ExitStack() as beside:
-        seen = {}
-        for service in SERVICES:
-            base = f"{journaled.stack.url}/{service}"
-            gets, posts = Ledger(f"{base}/json", 60), Ledger(f"{base}/entry/{{id}}", 20, "POST")
-            seen[service] = Traffic(gets, posts, Held(journaled.stack.url, service))
-            for each in (seen[service].held, gets, posts):
-                beside.enter_context(each)
-        time.sleep(1)
+    with sending(journaled.stack.url, "json", "entry/{id}", posts_per_second=20) as seen:
         yield seen
         journaled.stack.wait_whole()
     # What waited for a replica in vain took over a second, so it is logged.
