@@ -196,7 +196,8 @@ def judge(scenario: str, threshold: Threshold, summary: Summary) -> Verdict:
     judged = {where: found.judged(threshold.figure) for where, found in summary.items() if concerns(threshold, where)}
     factor: float | None = 1.0
     if threshold.times is not None:
-        base = summary.get(threshold.times)
+        variant, point = threshold.times  # which is a list where it was read again
+        base = summary.get((variant, point))
         factor = base.judged(threshold.figure) if base else None
     known = {where: value / factor for where, value in judged.items() if value is not None} if factor else {}
     if not known or len(known) < len(judged):

@@ -95,7 +95,12 @@ def test_each_gate_closes_on_a_bad_generator(gate: str, bad: float, says: str) -
 def made_up(folder: Path, *, p50: float = 5, failed: int = 0, invalid: int = 0, partial: str = "") -> Path:
     """Write the results of a run that never was: three repetitions at two points, some of them invalid."""
     folder.mkdir()
-    thresholds = [{"figure": "failed", "at_most": 0}, {"figure": "p50", "at_most": 10, "variant": "ASGI", "point": 16}]
+    at_16 = {"figure": "p50", "variant": "ASGI", "point": 16}
+    thresholds = [
+        {"figure": "failed", "at_most": 0},
+        at_16 | {"at_most": 10},
+        at_16 | {"at_most": 2, "times": ["ASGI", 1]},
+    ]
     declared = {
         "doc": "A made-up scenario.",
         "question": "What is <this>?",
@@ -152,7 +157,7 @@ def test_a_report_is_drawn_again_from_what_was_kept(tmp_path: Path) -> None:
     assert load("--report", folder).returncode == 0
     report = (folder / "report.html").read_text()
     assert "Partial: interrupted" in report
-    assert "2 of 2 thresholds met" in report
+    assert "3 of 3 thresholds met" in report
     assert "What is &lt;this&gt;?" in report
     assert "<svg" in report
     assert "src=" not in report
@@ -170,7 +175,7 @@ def test_what_is_invalid_is_told_and_never_drawn(tmp_path: Path) -> None:
     summary = Run.read(folder).summary("made_up")
     assert summary["WSGI", 16].median("p50") == 5
     assert summary["ASGI", 16].median("p50") is None
-    assert [verdict.met for verdict in Run.read(folder).verdicts()] == [None, None]
+    assert [verdict.met for verdict in Run.read(folder).verdicts()] == [None] * 3
 
 
 def test_the_exit_status_says_how_it_went(tmp_path: Path) -> None:
