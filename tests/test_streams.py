@@ -2,11 +2,13 @@
 
 import json
 import statistics
+import struct
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import islice
-from socket import create_connection
+from socket import SHUT_WR, SO_LINGER, SOL_SOCKET, create_connection
 
 import httpx
 import pytest
@@ -111,16 +113,30 @@ def test_a_stream_without_events_sends_comments(stack: Stack, service: str) -> N
         assert any(event.comment and event.id is None for event in seen)
 
 
-def test_streams_that_are_opened_and_left_at_once_take_no_thread_for_long(client: httpx.Client, stack: Stack) -> None:
-    for _ in range(60):
-        with httpx.stream("GET", f"{stack.url}/wsgi/events") as answer:
-            assert answer.status_code in (200, 503)
+def test_streams_that_are_opened_and_left_at_once_take_no_place_for_long(client: httpx.Client, stack: Stack) -> None:
+    with ThreadPoolExecutor(8) as pool:  # more than there are places for: some leave while they wait for one
+        for left in [pool.submit(open_and_leave, httpx.URL(stack.url).port or 0, n) for n in range(400)]:
+            left.result()
     for _ in range(50):
         assert client.get("/wsgi/json").status_code == 200
     assert stack.up_servers("wsgi") == 3
     with ExitStack() as held:
         for _ in range(WSGI_PLACES):
             wait_until(lambda: opened(held, f"{stack.url}/wsgi/events"), "every place is free again")
+
+
+def open_and_leave(port: int, n: int) -> None:
+    """Open the nth event stream and leave it, in one of the ways and times in which clients do."""
+    with create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(b"GET /wsgi/events?interval_ms=%d HTTP/1.1\r\nHost: x\r\n\r\n" % (100, 1000, 60000)[n % 3])
+        time.sleep((0, 0.001, 0.005, 0.02, 0.1, 1)[n // 3 % 6])
+        if n % 5 == 0:
+            client.recv(100)
+        elif n % 5 == 1:
+            client.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))  # leave with a reset
+        elif n % 5 == 2:
+            client.shutdown(SHUT_WR)
+            time.sleep((0, 0.01, 1)[n // 5 % 3])
 
 
 def opened(held: ExitStack, url: str) -> Iterator[Event] | None:
