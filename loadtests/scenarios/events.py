@@ -24,10 +24,10 @@ SCENARIO = Scenario(
     all_points=(100, 1000, 2000, 4000, 8000),
     variants={
         "WSGI": Variant((Users(WsgiEvents, POINT),), "wsgi", points=(6,)),  # three replicas with WSGI_STREAMS=2
-        "ASGI": Variant((Users(AsgiEvents, POINT, interval_ms=2000),), "asgi"),
+        "ASGI": Variant((Users(AsgiEvents, POINT, interval_ms=5000),), "asgi"),
     },
     thresholds=(Threshold("failed", at_most=0), Threshold("lost", at_most=0)),
-    seconds=(4, 10),
+    seconds=(7, 10),
     series="SSE delivery",
     drawn="streams",
 )
