@@ -51,6 +51,21 @@ export class Card {
     this.article = article;
   }
   find(selector) { return this.article.querySelector(selector); }
+  // Make the button one that starts and ends: `act` is told which.
+  toggle([start, end], what, act) {
+    const button = this.find("button");
+    const set = on => {
+      button.className = on ? "on" : "";
+      button.textContent = on ? end : start;
+      button.ariaLabel = `${button.textContent} ${what}`;
+    };
+    button.onclick = () => {
+      const on = !button.className;
+      set(on);
+      act(on);
+    };
+    set(false);
+  }
   show(name, value) {
     const cell = this.find(`[data-figure="${name}"]`);
     if (cell.textContent !== String(value)) cell.textContent = value;

@@ -14,7 +14,7 @@ export class Requests extends Card {
     const service = article.dataset.requests, name = service.toUpperCase();
     super(article, `<div class="row"><h3>${name}</h3>
       <label><input type="range" min="1" max="50" value="10" aria-label="${name} requests a second">
-      <output>10</output> a second</label><button aria-pressed="false" aria-label="Send requests to ${name}">Send</button></div>
+      <output>10</output> a second</label><button></button></div>
       ${figures(["answers", "p50", "p95", "p99", "failed", "held back"])}
       <canvas class="spread" role="img"></canvas>
       <table class="lanes"><thead><tr><th scope="col">replica<th scope="col">the last 30 s<th scope="col">answers<th scope="col">p50
@@ -24,14 +24,10 @@ export class Requests extends Card {
     this.total = this.failed = this.held = this.inFlight = 0;
     this.complaint = "";
     this.began = this.until = 0;
-    const [range, button] = [this.find("input"), this.find("button")];
+    const range = this.find("input");
     range.oninput = () => { this.rate = +range.value; this.find("output").textContent = range.value; };
     range.oninput();
-    button.onclick = () => {
-      this.running = !this.running && {};
-      button.setAttribute("aria-pressed", !!this.running);
-      this.run(this.running);
-    };
+    this.toggle(["Send", "Stop"], `requests to ${name}`, on => this.run(this.running = on && {}));
   }
 
   async run(turn) {

@@ -19,21 +19,19 @@ async function* events(body) {
 export class Stream extends Card {
   constructor(article) {
     const {stream, path} = article.dataset, name = `${path.slice(1, 5).toUpperCase()}: ${stream}`;
-    super(article, `<div class="row"><h3>${name}</h3><button aria-pressed="false" aria-label="Open ${name}">Open</button></div>
+    super(article, `<div class="row"><h3>${name}</h3><button></button></div>
       ${figures(["replica", "tick", "lost", "reopened", ...(stream === "WebSocket" ? ["round trip"] : [])])}
       <canvas class="ticks" role="img" aria-label="Ticks of the last 30 s"></canvas><div class="log" role="log" tabindex="0" aria-label="What happened to ${name}"><ol></ol></div>`);
     this.path = path;
     this.socket = stream === "WebSocket";
     this.marks = [];
     this.lost = this.reopened = 0;
-    const button = this.find("button");
-    button.onclick = () => {
+    this.toggle(["Open", "Close"], name, on => {
       this.stop?.abort();
-      this.stop = this.stop ? null : new AbortController();
-      button.setAttribute("aria-pressed", !!this.stop);
-      if (this.stop) this.hold(this.stop.signal);
+      this.stop = on ? new AbortController() : null;
+      if (on) this.hold(this.stop.signal);
       else this.note("closed by you");
-    };
+    });
   }
 
   note(text) {
