@@ -23,6 +23,8 @@ def test_a_minute_of_it_is_told_process_by_process(any_stack: Stack) -> None:
     [
         ("memory", [30_000 + 200 * n for n in range(120)], True),
         ("memory", [30_000 + 20_000 * (n > 30) for n in range(120)], False),  # a step while it warms up
+        ("memory", [21_000 + 5_000 * (n > 70) for n in range(120)], False),  # and one later: a burst's buffers
+        ("memory", [21_000 + 5_000 * (n > 90) for n in range(120)], False),
         ("memory", [30_000 + 900 * (n % 7) for n in range(120)], False),
         ("descriptors", [40 + n // 3 for n in range(120)], True),
         ("descriptors", [40 + n % 6 for n in range(120)], False),
