@@ -25,9 +25,11 @@ SERVICES = ("wsgi", "asgi")
 PROCESSES = """
 for process in ${@:-/proc/[0-9]*}; do
   { read -r name <$process/comm && [ "$name" != bash ]; } 2>/dev/null || continue
+  memory=
   while read -r key value _; do
     case $key in VmRSS:) memory=$value ;; Threads:) threads=$value ;; esac
   done <$process/status
+  [ -n "$memory" ] || continue  # it has just ended
   set -- $process/fd/*
   echo "$name $memory $threads $#"
 done
