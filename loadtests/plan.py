@@ -51,7 +51,7 @@ def points(scenario: Scenario, size: str) -> dict[str, tuple[float, ...]]:
 def seconds(scenario: Scenario, size: str) -> float:
     """Return how long each measurement lasts."""
     if size == "smoke":
-        shortest = 3.0 if scenario.drawn == "streams" else 1.0  # with an event in it
+        shortest = scenario.seconds[0] if scenario.drawn == "streams" else 1.0  # with an event of each stream in it
         return max([shortest, *(second + 3 for second in scenario.faults.values())])
     return scenario.seconds[size == "full"]
 

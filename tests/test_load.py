@@ -302,9 +302,26 @@ print(figures(seen, "GET")["failed"])
 """
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("scenario", "variant"), [("throughput", "ASGI /json"), ("latency", "ASGI")])
 def test_a_service_that_does_not_answer_has_failed(scenario: str, variant: str) -> None:
     assert float(python(NOBODY_ANSWERS, scenario, variant, str(ROOT / "loadtests/cell.py"))) == 1
+
+
+INTERVALS = """
+import locust, plan
+for name, (scenario, _) in plan.scenarios().items():
+    if scenario.drawn == "streams":
+        for variant in scenario.variants.values():
+            for users in variant.users:
+                user, _, attributes = users.at(100)
+                interval = attributes.get("interval_ms", user.interval_ms)
+                print(name, all(plan.seconds(scenario, size) * 1000 > interval for size in plan.REPETITIONS))
+"""
+
+
+def test_held_streams_are_measured_for_longer_than_their_interval() -> None:
+    assert python(INTERVALS).splitlines() == ["events True", "events True", "websockets True"]
 
 
 def test_a_threshold_about_what_is_never_measured_is_refused() -> None:
