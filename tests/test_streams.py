@@ -113,6 +113,7 @@ def test_a_stream_without_events_sends_comments(stack: Stack, service: str) -> N
         assert any(event.comment and event.id is None for event in seen)
 
 
+@pytest.mark.full
 def test_streams_that_are_opened_and_left_at_once_take_no_place_for_long(client: httpx.Client, stack: Stack) -> None:
     with ThreadPoolExecutor(8) as pool:  # more than there are places for: some leave while they wait for one
         for left in [pool.submit(open_and_leave, httpx.URL(stack.url).port or 0, n) for n in range(400)]:
