@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from load import Background
 
+IDLE_SECONDS = 5  # longer, and HAProxy may be closing the connection, after 15 s, while a request is on its way to it
+
 
 class Ledger(Background):
     """Sends for the time of a `with`, at `rate` requests a second; `{id}` in the URL is the request's own id."""
@@ -30,7 +32,7 @@ class Ledger(Background):
         self._rate, self._method, self._keyed = rate, method, keyed
         self._address = urlsplit(url)
         self._target = url.split(self._address.netloc, 1)[1]
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
         super().__init__(lambda: asyncio.run(self._run()))
 
     async def _run(self) -> None:
@@ -69,16 +71,16 @@ class Ledger(Background):
             writer.close()
             raise
         if self.keeps_alive and length and b"\r\nconnection: close" not in head:
-            self._idle.append((reader, writer))
+            self._idle.append((time.monotonic(), reader, writer))
         else:
             writer.close()
         return outcome_of(head)
 
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Return the connection that was used last of those that are idle and open, or a new one."""
+        """Return the connection that was used last of those that are open and not idle for long, or a new one."""
         while self._idle:
-            reader, writer = self._idle.pop()
-            if not reader.at_eof():
+            since, reader, writer = self._idle.pop()
+            if time.monotonic() - since < IDLE_SECONDS and not reader.at_eof():
                 return reader, writer
             writer.close()
         return await asyncio.open_connection(self._address.hostname, self._address.port)

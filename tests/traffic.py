@@ -1,9 +1,10 @@
 """What a fault or a replacement is to leave alone, requests and streams on both services, and what it must not cost."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from held import Held
 from journaled import Journaled
@@ -57,7 +58,7 @@ def quick_traffic(journaled: Journaled) -> Iterator[dict[str, Traffic]]:
     assert any(again), "no GET was on its way to the replica"
     for sent in seen.values():
         found = journaled.account(sent.posts)
-        assert not sent.gets.failures
+        assert not sent.gets.failures, sent.gets.failures
         assert not found.lost
         assert not found.doubled
         sent.held.assert_no_event_was_lost_or_repeated()
@@ -72,7 +73,8 @@ def assert_kept(journaled: Journaled, seen: dict[str, Traffic], in_flight: dict[
         print(f"{service}: {count} sent, POST failed {sent.posts.failures}, p99 {sent.gets.percentile(0.99):.3f} s")
         if sent.held.outages:
             print(f"  {len(sent.held.outages)} streams came back within {max(sent.held.outages):.1f} s")
-        assert not sent.gets.failures
+        failed = {entry: outcome for entry, outcome in sent.gets.outcomes.items() if outcome != "200"}
+        assert not failed, (failed, logged(journaled.stack, failed))
         assert gets.most_runs <= 2
         assert not posts.lost
         assert not posts.doubled
@@ -86,6 +88,12 @@ def assert_streams_stayed(seen: dict[str, Traffic]) -> None:
     for sent in seen.values():
         assert not sent.held.closed
         assert not sent.held.outages
+
+
+def logged(stack: Stack, entries: Iterable[str]) -> list[dict[str, Any]]:
+    """Return what HAProxy has logged of these requests."""
+    wanted = set(entries)
+    return [line for line in stack.access_log() if line["uri"].rpartition("/")[2] in wanted]
 
 
 def masked(stack: Stack) -> dict[str, int]:
