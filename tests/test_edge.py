@@ -45,6 +45,7 @@ def test_the_front_page_says_what_is_where(client: httpx.Client) -> None:
 def test_a_service_without_slash_is_redirected_to_it(client: httpx.Client, service: str) -> None:
     answer = client.get(f"/{service}")
     assert (answer.status_code, answer.headers["location"]) == (308, f"/{service}/")
+    assert client.get(f"/{service}?a=1&b=%26").headers["location"] == f"/{service}/?a=1&b=%26"
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/wsgix", "/WSGI/json", "/%77sgi/json", "//wsgi/json", "/favicon.ico"])
