@@ -75,10 +75,6 @@ class Recorder:
             self.failures[series][f"{type(exception).__name__} {exception}"[:100]] += 1
             self.failed_steps["requests" if request_type == "GET" else "streams"][step] += 1
 
-    def count(self) -> int:
-        """Return how many answers, good and bad, were recorded."""
-        return sum(times.total() for times in self.times.values()) + sum(bad.total() for bad in self.failures.values())
-
     def series(self) -> dict[str, Any]:
         """Return what was recorded, as JSON takes it."""
         return {
@@ -211,7 +207,6 @@ def measure(spec: dict[str, Any]) -> NoReturn:
         "wanted": wanted,
         "open": held,
     }
-    count = recorder.count()
     steps = range(round(spec["seconds"] / spec["step"]))
     timeline = {
         "seconds": [step * spec["step"] for step in steps],
@@ -232,7 +227,6 @@ def measure(spec: dict[str, Any]) -> NoReturn:
         overdue=overdue,
         in_flight=GAUGES.in_flight,
         generator=generator,
-        generator_us=generator["cpu"] * spec["seconds"] / count * 1e6 if count else None,
         generator_bytes=memory,
     )
     os._exit(0)  # the connections end with the process

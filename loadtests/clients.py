@@ -24,7 +24,8 @@ IDLE_SECONDS = 1.5  # longer, and a server may have closed the connection: gunic
 MOST_IN_FLIGHT = 4000  # of one open-loop user; what is due beyond it is dropped, and voids the measurement
 
 _numbers = itertools.count()
-_addresses: dict[tuple[str | None, int], tuple[str, int]] = {}  # looked up once: that blocks, and is not to be measured
+# Looked up once, as that blocks and is not to be measured; again where one does not answer.
+_addresses: dict[tuple[str | None, int], list[tuple[str, int]]] = {}
 
 
 class StatusError(Exception):
@@ -32,11 +33,18 @@ class StatusError(Exception):
 
 
 def connect(url: SplitResult, timeout: float) -> socket.socket:
-    """Open a connection to the URL's host, with TLS where it says https; `timeout` is in seconds."""
+    """Open a connection to one of the host's addresses, with TLS where it says https; `timeout` is in seconds."""
     secure = url.scheme == "https"
     where = (url.hostname, url.port or (443 if secure else 80))
-    connection = socket.create_connection(_addresses.get(where, where), timeout)
-    _addresses[where] = connection.getpeername()[:2]
+    known = _addresses.get(where)
+    try:
+        connection = socket.create_connection(random.choice(known) if known else where, timeout)
+    except OSError:
+        _addresses.pop(where, None)
+        raise
+    if not known:
+        found = socket.getaddrinfo(*where, connection.family, socket.SOCK_STREAM)
+        _addresses[where] = [address[:2] for *_, address in found]
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if secure:
         connection = ssl.create_default_context().wrap_socket(connection, server_hostname=url.hostname)

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -153,10 +154,9 @@ class Elsewhere:
 
     def answers(self) -> bool:
         """Tell whether something answers there, with whatever status."""
-        host = self.url.partition("://")[2].partition("/")[0]
-        address, _, port = host.partition(":")
         try:
-            socket.create_connection((address, int(port or (443 if self.url.startswith("https") else 80))), 5).close()
+            url = urlsplit(self.url)
+            socket.create_connection((url.hostname, url.port or (443 if url.scheme == "https" else 80)), 5).close()
         except (OSError, ValueError):
             return False
         return True

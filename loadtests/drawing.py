@@ -185,7 +185,6 @@ def dots(axes: Axes, declared: dict[str, Any], summary: Summary, point: float) -
         for value, mark in zip(values, ("o", "s", "|"), strict=True):
             axes.plot(value, position, mark, color=colour, markersize=5 if mark != "|" else 11, markeredgewidth=1.8)
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))

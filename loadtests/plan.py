@@ -66,7 +66,7 @@ def plan(scenario: Scenario, size: str, chance: random.Random) -> list[Planned]:
             for name, at in points(scenario, size).items()
             for point in at
         ]
-        if scenario.cross_check and size != "smoke":
+        if scenario.cross_check:
             cells.append(Planned(*scenario.cross_check, repetition, lasts, tool="wrk"))
         planned += chance.sample(cells, len(cells))
     return planned

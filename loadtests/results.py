@@ -70,7 +70,7 @@ def figures(cell: Cell, series: str) -> dict[str, float]:
             found[f"{tier}_us"] = used / requests * 1e6
         if cell.get("cpu"):
             found["cpu_us"] = sum(cell["cpu"].values()) / requests * 1e6
-        found["generator_us"] = cell["generator_us"]
+        found["generator_us"] = cell["generator"]["cpu"] * cell["seconds"] / requests * 1e6
     if held := cell["generator"]["open"]:
         for tier, grown in cell.get("memory", {}).items():
             found[f"{tier}_kib"] = grown / held / 1024

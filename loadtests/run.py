@@ -191,9 +191,9 @@ def start() -> Elsewhere:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGINT and SIGTERM interrupt what runs in this `with`: by itself Python would interrupt any greenlet."""
+    """Have signals interrupt what runs in this `with`, so that it is undone: Python would interrupt any greenlet."""
     throw = functools.partial(gevent.getcurrent().throw, KeyboardInterrupt)
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     watchers = [gevent.signal_handler(number, gevent.get_hub().loop.run_callback, throw) for number in signals]
     try:
         yield

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import ClassVar
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import gevent
 import websocket
@@ -43,12 +44,12 @@ class Stream(User):
     interval_ms = 1000
     resumes = True  # at the event behind the last; else with those of the present
     ramp_seconds = 1.0  # Locust starts users in batches of a second; each waits for a part of this, so that none meet
-    all: ClassVar[list["Stream"]] = []
+    all: ClassVar[WeakSet["Stream"]] = WeakSet()  # those that run
 
     def on_start(self) -> None:
         """Wait for a random part of the ramp."""
         self.is_open, self.newest = False, -1  # the number of the newest event that need not come any more
-        self.all.append(self)
+        self.all.add(self)
         gevent.sleep(random.uniform(0, self.ramp_seconds))
 
     def overdue(self) -> int:

@@ -48,11 +48,11 @@ class Journaled:
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
-    """Mount 64 MiB there, which can be filled, where this is root or may be."""
+def small_disk(folder: Path, size: str = "64m") -> Iterator[None]:
+    """Mount so much there, which can be filled, where this is root or may be."""
     prefix = ("sudo", "-n") if os.getuid() else ()
     folder.chmod(0o777)
-    mounted = run(*prefix, "mount", "-t", "tmpfs", "-o", "size=64m,mode=777", "journal", str(folder), check=False)
+    mounted = run(*prefix, "mount", "-t", "tmpfs", "-o", f"size={size},mode=777", "journal", str(folder), check=False)
     yield
     if mounted.returncode == 0:
         run(*prefix, "umount", str(folder))

@@ -64,9 +64,10 @@ def wait_until(true: Callable[[], Any], what: str, seconds: float = 60) -> Any:
 
 @contextmanager
 def locust_page() -> Iterator[str]:
-    """Start Locust's own page and a worker for the time of a `with`; yield its address."""
+    """Start Locust's own page and two workers for the time of a `with`; yield its address."""
     load = ("docker", "compose", "--profile", "load")
-    run(*load, "up", "--detach", "--build", "--no-recreate", "--wait", "locust", "locust-worker", seconds=600)
+    scale = ("--scale", "locust-worker=2")
+    run(*load, "up", "--detach", "--build", "--no-recreate", "--wait", *scale, "locust", "locust-worker", seconds=600)
     try:
         yield f"http://127.0.0.1:{os.environ.get('LOCUST_PORT', '8089')}"
     finally:

@@ -17,6 +17,7 @@ import pytest
 from arrivals import poisson
 from gates import Generator, broken
 from histogram import Histogram
+from journaled import small_disk
 from results import FORMAT, Run
 from scenario import Scenario, Threshold, Variant
 from stack import ROOT, ComposeStack, Stack, locust_page, run, wait_until
@@ -92,7 +93,9 @@ def test_each_gate_closes_on_a_bad_generator(gate: str, bad: float, says: str) -
     assert says in reason
 
 
-def made_up(folder: Path, *, p50: float = 5, failed: int = 0, invalid: int = 0, partial: str = "") -> Path:
+def made_up(
+    folder: Path, *, p50: float = 5, failed: int = 0, invalid: int = 0, partial: str = "", wrk: float = 0
+) -> Path:
     """Write the results of a run that never was: three repetitions at two points, some of them invalid."""
     folder.mkdir()
     at_16 = {"figure": "p50", "variant": "ASGI", "point": 16}
@@ -136,7 +139,6 @@ def made_up(folder: Path, *, p50: float = 5, failed: int = 0, invalid: int = 0, 
                 }
             },
             "generator": GOOD | {"offered": 0, "started": 100 + failed * (repetition == 0), "wanted": 0, "open": 0},
-            "generator_us": 100,
             "generator_bytes": 0,
             "cpu": {"haproxy": 0.01, "wsgi": 0.02, "asgi": 0.02},
             "invalid": ["the generator used 95% of its core", "its loop lagged by 30 ms"]
@@ -148,6 +150,8 @@ def made_up(folder: Path, *, p50: float = 5, failed: int = 0, invalid: int = 0, 
         for point in (1, 16)
         for repetition in range(3)
     ]
+    if wrk:
+        cells.append(cells[-1] | {"series": {}, "tool": "wrk", "rate": wrk})
     (folder / "cells.jsonl").write_text("".join(json.dumps(cell) + "\n" for cell in cells))
     return folder
 
@@ -165,6 +169,12 @@ def test_a_report_is_drawn_again_from_what_was_kept(tmp_path: Path) -> None:
     figure = (folder / "figures/made_up.svg").read_text()
     assert "prefers-color-scheme" in figure
     assert figure in report
+
+
+def test_the_difference_to_another_generator_is_told(tmp_path: Path) -> None:
+    code = "import sys, report as r, run, pathlib as p; print(*r.cross_check(run.Run.read(p.Path(sys.argv[1]))))"
+    told = python(code, str(made_up(tmp_path / "run", wrk=62.5)))
+    assert told == "cross-check of ASGI at 16: Locust 50 answers a second, wrk 62.5, a difference of +20 %\n"
 
 
 def test_what_is_invalid_is_told_and_never_drawn(tmp_path: Path) -> None:
@@ -404,6 +414,38 @@ def test_every_scenario_runs(stack: Stack, arguments: list[str]) -> None:
     assert {cell["scenario"] for cell in found.cells} | left_out == {
         file.stem for file in (ROOT / "loadtests/scenarios").glob("*.py")
     }
+    if isinstance(stack, ComposeStack) and not arguments:  # where wrk is installed
+        (checked,) = [cell for cell in found.cells if cell["tool"] == "wrk"]
+        assert checked["rate"] > 0
+
+
+@pytest.mark.compose
+@pytest.mark.full
+def test_where_no_stack_runs_one_is_started_and_ended_afterwards(stack: Stack) -> None:
+    stack.down()
+    done = load("--smoke", "computing")
+    assert done.returncode in (0, 4), done.stdout + done.stderr
+    assert "load: no stack runs here, so it is started" in done.stdout
+    assert run("docker", "compose", "ps", "--all", "--quiet").stdout == ""
+
+
+@pytest.mark.full
+def test_a_full_disk_is_told_in_one_line_and_what_was_measured_is_kept(stack: Stack, copy: Path) -> None:
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    results = copy / "loadtests/results"
+    results.mkdir(exist_ok=True)
+    with small_disk(results, "24k"):
+        if not results.is_mount():
+            pytest.skip("only root can mount a small disk to fill")
+        command = [str(copy / "scripts/load"), "--smoke", "latency", "computing", "churn"]
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert "No space left on device" in line
+        (folder,) = results.iterdir()
+        found = Run.read(folder)
+        assert found.conditions["partial"]
+        assert 1 <= len(found.cells) < 6
 
 
 @pytest.mark.compose
@@ -412,12 +454,19 @@ def test_locusts_own_page_loads_a_service_through_haproxy_and_past_it(stack: Sta
     for user, host in (("AsgiJson", "http://haproxy:8080"), ("WsgiDirect", "http://wsgi:8001")):
         with locust_page() as url:
             assert user in httpx.get(url).text
-            wait_until(lambda: httpx.get(f"{url}/stats/requests").json()["workers"], "the worker joins")
-            form = {"user_count": "2", "spawn_rate": "2", "host": host, "user_classes": user}
+            wait_until(lambda: len(httpx.get(f"{url}/stats/requests").json()["workers"]) == 2, "the workers join")
+            form = {"user_count": "4", "spawn_rate": "2", "host": host, "user_classes": user}
             assert httpx.post(f"{url}/swarm", data=form).json()["success"]
             wait_until(lambda: answered(url) > 50, "it loads")
             seen = httpx.get(f"{url}/stats/requests").json()
             assert not seen["errors"]
+
+
+@pytest.mark.compose
+def test_the_port_of_locusts_master_is_published_only_where_a_variable_asks_for_it() -> None:
+    config = ("docker", "compose", "--profile", "load", "config")
+    assert "5557" not in run(*config).stdout
+    assert 'published: "5557"' in run(*config, env={"LOCUST_MASTER_PUBLISH": "5557:5557"}).stdout
 
 
 def answered(url: str) -> int:
