@@ -15,7 +15,7 @@ engine_answers() { docker info >/dev/null 2>&1 && docker compose version >/dev/n
 local_processes() {
   local pid
   [[ -s .run/supervisord.pid ]] && pid=$(<.run/supervisord.pid) && kill -0 "$pid" 2>/dev/null || return 1
-  [[ $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null || ps -o command= -p "$pid") == *supervisord* ]]
+  [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" || ps -o command= -p "$pid") == *supervisord* ]]
 }
 
 # replicas [SERVICE...]: print the containers of the stack, running or not; those of `docker compose run` are none.

@@ -1,7 +1,7 @@
 """Measures what the settings rest on, side by side in one run, and prints tables for docs/measurements.md.
 
 USAGE: measure [--rounds N] [proxy] [logged] [threads] [reuse] [wsgi] [worker] [asgi] [bare-wsgi] [bare-asgi] [a2wsgi]
-               [websockets]
+               [once] [websockets]
        measure --help
 
   proxy     HAProxy with ACCESS_LOG=problems against nginx without a log, and what smaller buffers save
@@ -14,6 +14,7 @@ USAGE: measure [--rounds N] [proxy] [logged] [threads] [reuse] [wsgi] [worker] [
   bare-wsgi the whole stack against gunicorn -w 3 alone, and behind nginx
   bare-asgi the whole stack against uvicorn --workers 3 alone, and behind nginx
   a2wsgi    one WSGI application on gunicorn and, through a2wsgi, on uvicorn
+  once      what a POST costs whose replica's death is a 502 and not an empty reply: no reuse of connections
   websockets  what an idle WebSocket costs in memory, with FastAPI, with Starlette and with plain ASGI
 
 Each round loads every variant for a second in random order, so that noise meets all alike. CPU is the variant's
@@ -101,6 +102,19 @@ MEASUREMENTS: dict[str, Callable[[int], None]] = {
         ["uvicorn", "--workers", "3", "--host", "0.0.0.0", "--port", "8080", "--no-access-log", "app:app"],
     ),
     "a2wsgi": adapted,
+    "once": lambda rounds: proxies(
+        "POST on connections of its own",
+        rounds,
+        {
+            "as shipped": {"ACCESS_LOG": "problems"},
+            "without http-server-close": {
+                "ACCESS_LOG": "problems",
+                "change": "option http-server-close=option http-keep-alive",
+            },
+        },
+        [16],
+        "/wsgi/echo",
+    ),
     "websockets": websockets,
 }
 

@@ -23,8 +23,9 @@ def milliseconds(figure: str) -> float:
 
 
 def load(url: str, clients: int) -> tuple[int, float, float, float]:
-    """Load with keep-alive clients; return requests, requests a second, and p50 and p99 in ms."""
-    said = run("wrk", "-t1", f"-c{clients}", f"-d{SECONDS}s", "--latency", url)
+    """Load with keep-alive clients, POST for /echo; return requests, requests a second, and p50 and p99 in ms."""
+    script = ["-s", str(HERE / "post.lua")] if url.endswith("/echo") else []
+    said = run("wrk", "-t1", f"-c{clients}", f"-d{SECONDS}s", "--latency", *script, url)
     if "Non-2xx" in said or "Socket errors" in said:
         sys.exit(f"measure: not every request was answered with 200:\n{said}")
     percentiles = dict(re.findall(r"(50|99)%\s+(\S+)", said))
@@ -60,8 +61,14 @@ def compare(title: str, variants: dict[str, tuple[str, list[str]]], clients: Seq
     print(flush=True)
 
 
-def proxies(title: str, rounds: int, variants: dict[str, dict[str, str]], clients: Sequence[int] = (32,)) -> None:
-    """Compare proxies in front of the same ASGI replicas: HAProxy with settings, nginx, or a changed haproxy.cfg."""
+def proxies(
+    title: str,
+    rounds: int,
+    variants: dict[str, dict[str, str]],
+    clients: Sequence[int] = (32,),
+    path: str = "/asgi/json",
+) -> None:
+    """Compare proxies in front of the same replicas: HAProxy with settings, nginx, or a changed haproxy.cfg."""
     with ExitStack() as running, tempfile.TemporaryDirectory() as folder:
         running.enter_context(stack(PROJECT))
         ready: dict[str, tuple[str, list[str]]] = {}
@@ -84,7 +91,7 @@ def proxies(title: str, rounds: int, variants: dict[str, dict[str, str]], client
                     (mount / "haproxy.cfg").write_text(text.replace(before, after))
                 container = proxy(str(number), HAPROXY, f"{mount}:/usr/local/etc/haproxy", **settings)
             container_name = running.enter_context(container)
-            ready[name] = (f"http://{address(container_name, f'{PROJECT}_edge')}:8080/asgi/json", [container_name])
+            ready[name] = (f"http://{address(container_name, f'{PROJECT}_edge')}:8080{path}", [container_name])
         run("sleep", "3")
         compare(title, ready, clients, rounds)
 
