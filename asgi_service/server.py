@@ -46,7 +46,9 @@ class DrainingServer(uvicorn.Server):
 def main() -> None:
     """Serve until a signal ends it."""
     # Until uvicorn listens to it: to the first process of a container a signal that it does not handle is nothing.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    # When it has served, it raises the signal once more: this process then ends in order, its `atexit` included.
+    server: DrainingServer | None = None
+    signal.signal(signal.SIGTERM, lambda *_: None if server and server.started else os._exit(0))
     logging.basicConfig(level=logging.INFO, handlers=[jsonlog.Handler()])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # at INFO it writes a line for every WebSocket
 
@@ -75,7 +77,8 @@ def main() -> None:
     # what came after the start. docs/reliability.md has the figures.
     gc.freeze()
     gc.set_threshold(10_000, 5, 1000)
-    DrainingServer(config, application).run()
+    server = DrainingServer(config, application)
+    server.run()
 
 
 if __name__ == "__main__":

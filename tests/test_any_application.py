@@ -107,6 +107,7 @@ def test_a_stream_that_fails_at_its_begin_and_at_its_end_holds_no_place(foreign:
     [
         ("begins-anew", 500, b"sorry"),
         ("fails-late", 500, None),
+        ("loses-its-database", 500, None),
         ("exits", 500, None),
         ("empty-file", 200, b""),
         ("file", 200, b"x" * 100_000),
@@ -127,17 +128,21 @@ def test_what_pep_3333_allows_is_answered_once_and_whole(
 
 
 def test_an_answer_that_is_shorter_than_announced_ends_at_once(foreign: Stack) -> None:
-    with pytest.raises(httpx.RemoteProtocolError):
-        httpx.get(f"{foreign.url}/wsgi/short", timeout=5)
+    for path in ("short", "short-file"):
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(f"{foreign.url}/wsgi/{path}", timeout=5)
 
 
 def test_complaints_of_a_wsgi_application_are_lines_of_the_log_and_wait_for_nobody(foreign: Stack) -> None:
     with foreign.logs_blocked(), httpx.Client(base_url=f"{foreign.url}/wsgi", timeout=10) as client:
         for _ in range(400):  # of a thousand bytes, where a pipe holds 64 KiB
             assert client.get("/complains").status_code == 200
+    with Load(f"{foreign.url}/wsgi/complains", clients=12):
+        time.sleep(2)
     wait_until(
         lambda: '"logger": "wsgi.errors", "message": "something is wrong"' in foreign.log("wsgi"), "it is logged"
     )
+    assert "Logging error" not in foreign.log("wsgi")
 
 
 @pytest.mark.compose
@@ -252,6 +257,20 @@ def start_server(service: str, **env: str) -> subprocess.Popen[str]:
     )
 
 
+def test_a_server_that_is_told_to_stop_ends_in_order() -> None:
+    with create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = start_server("asgi", **FOREIGN, PORT=str(port))
+    try:
+        wait_until(lambda: status(f"http://127.0.0.1:{port}/asgi/at-exit") == 200, "it is up")
+    finally:
+        server.terminate()
+        server.terminate()  # a second one ends the drain
+        _, said = server.communicate(timeout=60)
+    assert server.returncode == 0
+    assert "said at exit" in said
+
+
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("seconds", "requests", "replaced"), [("600", 12, True), ("1", 96, False)], ids=["hang", "work"]
@@ -283,6 +302,13 @@ def test_up_with_a_callable_that_does_not_import_says_so_and_leaves_nothing(any_
     assert f"{variable}=nowhere:app cannot be served: ModuleNotFoundError: No module named 'nowhere'" in result.stderr
     with pytest.raises(httpx.ConnectError):
         httpx.get(any_stack.url)
+
+
+def test_up_with_an_application_that_fails_to_start_says_why(any_stack: Stack) -> None:
+    any_stack.down()
+    result = run(*any_stack.up_command, env=FOREIGN | {"ASGI_APP": "foreign.asgi:unready"}, check=False)
+    assert result.returncode == 1
+    assert 'RuntimeError: "the database" has gone' in result.stderr
 
 
 @pytest.mark.compose

@@ -1,5 +1,6 @@
 """gunicorn's answers, made to arrive whole or not at all."""
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,7 +35,8 @@ class Response(wsgi.Response):
             self._head = "".join(lines).encode("latin-1")
 
     def _emit_body(self, data: bytes) -> None:
-        self._send(b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+        if data:
+            self._send(b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def sendfile(self, respiter: wsgi.FileWrapper) -> bool:
         """Hand a file to the kernel, behind the head; not one of unknown length."""
@@ -43,8 +45,9 @@ class Response(wsgi.Response):
         self.send_headers()
         self._send(b"")
         handed = bool(super().sendfile(respiter))
-        if handed and self.response_length is not None:
-            self.sent = self.response_length
+        if handed and self.response_length is not None:  # from where it was read to, which it still is
+            file = respiter.filelike.fileno()
+            self.sent = min(self.response_length, os.fstat(file).st_size - os.lseek(file, 0, os.SEEK_CUR))
         return handed
 
     def close(self) -> None:

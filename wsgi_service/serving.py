@@ -106,7 +106,7 @@ class Errors:
         """Log each line of `text`."""
         for line in filter(str.strip, text.splitlines()):
             record = {"name": "wsgi.errors", "levelno": logging.ERROR, "levelname": "ERROR", "msg": line}
-            self._handler.emit(logging.makeLogRecord(record))
+            self._handler.handle(logging.makeLogRecord(record))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -124,7 +124,10 @@ class Begun:
         self._chunks, self._body = itertools.chain([first], rest), body
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._chunks
+        try:
+            yield from self._chunks
+        except (OSError, SystemExit) as error:
+            raise ApplicationError(str(error)) from error
 
     def close(self) -> None:
         """Close the application's iterable, as PEP 3333 asks."""

@@ -1,7 +1,9 @@
 """An ASGI application that knows nothing of this stack: no framework, no lifespan, a stream at a path of its own."""
 
 import asyncio
+import atexit
 import json
+import sys
 
 
 async def application(scope, receive, send):
@@ -12,6 +14,8 @@ async def application(scope, receive, send):
             await send({"type": "websocket.send", "text": "foreign"})
         return
     assert scope["type"] == "http", "no lifespan here"
+    if scope["path"] == "/asgi/at-exit":
+        atexit.register(print, "said at exit", file=sys.stderr)
     if scope["path"] == "/asgi/feed":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
         for n in range(1000):
@@ -38,3 +42,11 @@ async def application(scope, receive, send):
     }
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
     await send({"type": "http.response.body", "body": json.dumps(told).encode()})
+
+
+async def unready(scope, receive, send):
+    """Fail to start as Starlette does, later than supervisor takes a process for started."""
+    await receive()
+    await asyncio.sleep(1.5)
+    trace = 'Traceback (most recent call last):\n  ...\nRuntimeError: "the database" has gone\n'
+    await send({"type": "lifespan.startup.failed", "message": trace})

@@ -32,6 +32,9 @@ def application(environ, start_response):
     if environ["PATH_INFO"] == "/short":
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "100")])
         return [b"x" * 50]
+    if environ["PATH_INFO"] == "/short-file":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "1000000")])
+        return environ["wsgi.file_wrapper"](open(__file__, "rb"))
     if environ["PATH_INFO"] == "/empty-file":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return environ["wsgi.file_wrapper"](open("/dev/null", "rb"))
@@ -63,6 +66,10 @@ def answer(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/plain")])
         yield b""
         raise RuntimeError("a bad day")
+    if environ["PATH_INFO"] == "/loses-its-database":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+        yield b""
+        raise ConnectionResetError("the database has gone")
     if environ["PATH_INFO"] == "/feed":
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         for n in range(1000):
