@@ -81,7 +81,7 @@ def client(stack: Stack) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of the repository to damage."""
-    target = tmp_path / "copy"
+    """A copy of the repository to damage, in a folder with a space in its name."""
+    target = tmp_path / "a copy"
     shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".venv", ".run", ".git", ".*_cache"), symlinks=True)
     return target

@@ -104,6 +104,22 @@ class Ledger(Background):
         return sorted(self.seconds)[int(share * (len(self.seconds) - 1))]
 
 
+@dataclass
+class Sent:
+    """How a ledger fared."""
+
+    count: int
+    acknowledged: int
+    p99_ms: float
+
+
+def send(url: str, rate: float, seconds: float) -> Sent:
+    """Send for so long, and tell how it went. To be run in a process of its own where much else is measured beside."""
+    with Ledger(url, rate) as ledger:
+        time.sleep(seconds)
+    return Sent(len(ledger.sent), len(ledger.acknowledged), ledger.percentile(0.99) * 1000)
+
+
 def outcome_of(head: bytes) -> str:
     """Return the status, and what an answer of HAProxy's own lacks."""
     status = head[9:12].decode()

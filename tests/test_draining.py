@@ -1,6 +1,7 @@
 """A replica that is told to stop loses nothing: requests, event streams, WebSockets."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ class Drained:
     ended: dict[str, list[Event]]  # the stream that the replica served, to its end
     resumed: dict[str, list[Event]]  # and what followed it
     closed: list[int]  # the codes that the replica's WebSockets were closed with
+    closed_at: list[float]  # and when, in seconds
     again: set[str]  # who served them when they came back
     others_echo: bool  # whether those of other replicas went on
     victims: dict[str, str]
@@ -33,13 +35,13 @@ class Drained:
 def drained(stack: Stack) -> Drained:
     """Stop a replica of each service under load, with streams and WebSockets, and start it again."""
     sockets_url = f"{stack.url.replace('http', 'ws')}/asgi/ws"
-    with ExitStack() as opened, ThreadPoolExecutor(16) as background:
+    with ExitStack() as opened, ThreadPoolExecutor(40) as background:
         streams = {
             service: opened.enter_context(stream(f"{stack.url}/{service}/events?interval_ms=100"))
             for service in SERVICES
         }
         victims = {service: str(next(events).data["instance"]) for service, events in streams.items()}
-        sockets = [opened.enter_context(connect(sockets_url)) for _ in range(9)]
+        sockets = [opened.enter_context(connect(sockets_url)) for _ in range(30)]
         serving = {socket: json.loads(socket.recv(timeout=15))["instance"] for socket in sockets}
         loads = {service: [*loads_of(f"{stack.url}/{service}")] for service in SERVICES}
         every = [load for of_service in loads.values() for load in of_service]
@@ -53,10 +55,10 @@ def drained(stack: Stack) -> Drained:
                 ended = list(streams[service])
                 return ended, following(stack, service, ended)
 
-            def come_back(socket: ClientConnection) -> tuple[int, str]:
-                code = closed_with(socket)
+            def come_back(socket: ClientConnection) -> tuple[int, float, str]:
+                code, when = closed_with(socket), time.monotonic()
                 with connect(sockets_url) as again:
-                    return code, json.loads(again.recv(timeout=15))["instance"]
+                    return code, when, json.loads(again.recv(timeout=15))["instance"]
 
             gone_on = {service: background.submit(go_on, service) for service in SERVICES}
             hit = [
@@ -75,8 +77,8 @@ def drained(stack: Stack) -> Drained:
         logs = {service: stack.log(service) for service in SERVICES}
         list(background.map(stack.start, victims.values()))
     stack.wait_whole()
-    closed, again = [code for code, _ in back], {instance for _, instance in back}
-    return Drained(loads, ended, resumed, closed, again, others_echo, victims, left, logs)
+    closed, closed_at, again = map(list, zip(*back, strict=True))
+    return Drained(loads, ended, resumed, closed, closed_at, set(again), others_echo, victims, left, logs)
 
 
 def echoes(socket: ClientConnection) -> bool:
@@ -121,6 +123,9 @@ def test_at_a_drain_an_event_stream_ends_cleanly_and_resumes_elsewhere(drained: 
 def test_at_a_drain_websockets_are_closed_with_1012_and_come_back_elsewhere(drained: Drained) -> None:
     assert drained.closed
     assert set(drained.closed) == {1012}
+    # Spread over the second half of the drain, so that they do not all come back at once: by chance alone ten
+    # would be as close together once in 20,000 times.
+    assert max(drained.closed_at) - min(drained.closed_at) > 0.3
     assert drained.again <= drained.left["asgi"]
     assert drained.others_echo
     assert "Traceback" not in drained.logs["asgi"]

@@ -7,17 +7,19 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from typing import Any
 
 import httpx
 import pytest
 
+from held import Held
 from journaled import Journaled
 from ledger import Ledger
 from load import Load
 from stack import SERVICES, Stack, run, wait_until
-from traffic import assert_kept, assert_streams_stayed, cut_off, masked, quick_traffic, traffic
+from traffic import assert_kept, assert_streams_stayed, cut_off, masked, quick_traffic, retries, traffic
 
 
 def victims(stack: Stack) -> list[str]:
@@ -74,6 +76,27 @@ def test_killing_a_container_costs_only_the_posts_in_flight_there(journaled: Jou
     assert_kept(journaled, seen, IN_FLIGHT)
     run("docker", "start", *names)
     journaled.stack.wait_whole()
+
+
+@pytest.mark.compose
+@pytest.mark.full
+def test_running_out_of_memory_costs_only_the_posts_in_flight_there(journaled: Journaled) -> None:
+    """A POST takes more than its container may have, and the kernel ends the process that serves it."""
+    stack = journaled.stack
+    before = serving(stack)
+    with traffic(journaled, "entry/{id}?seconds=0.05") as seen:
+        for service in SERVICES:
+            with suppress(httpx.RemoteProtocolError):
+                assert httpx.post(f"{stack.url}/{service}/entry/greedy?mib=4000", timeout=60).status_code == 502
+        stack.wait_whole()
+    assert_kept(journaled, seen, IN_FLIGHT)
+    gone = before - serving(stack)
+    assert len(gone) == 2, "one process of each service should have been ended"
+
+
+def serving(stack: Stack) -> set[int]:
+    """Return the processes that serve requests, of every replica."""
+    return {stack.pids(name)[-1] for service in SERVICES for name in stack.instances(service)}
 
 
 def test_a_frozen_replica_costs_no_get_on_a_quick_route(journaled: Journaled) -> None:
@@ -201,12 +224,14 @@ def test_of_a_service_whose_replicas_fail_every_check_the_replicas_are_asked_all
     with ExitStack() as frozen:
         for name in names:
             frozen.enter_context(stack.frozen(name))
-        wait_until(lambda: not any(stack.up_servers(service) for service in SERVICES), "all are given up")
+        backends = [f"{service}{kind}" for service in SERVICES for kind in ("", "_once", "_streams")]
+        wait_until(lambda: not any(map(stack.up_servers, backends)), "all are given up")
         gets = [Ledger(f"{stack.url}/{service}/whoami", 5) for service in SERVICES]
         posts = [Ledger(f"{stack.url}/{service}/entry/{{id}}", 5, "POST") for service in SERVICES]
+        streams = [Held(stack.url, service) for service in SERVICES]
         with ExitStack() as asking:
-            for ledger in (*gets, *posts):
-                asking.enter_context(ledger)
+            for client in (*gets, *posts, *streams):
+                asking.enter_context(client)
             time.sleep(1)
             frozen.close()
     for ledger in (*gets, *posts):
@@ -215,9 +240,17 @@ def test_of_a_service_whose_replicas_fail_every_check_the_replicas_are_asked_all
         found = journaled.account(ledger)
         assert not found.lost
         assert not found.doubled
-    told = {line["backend"] for line in stack.access_log()}
-    assert told >= {"wsgi_fail_open", "asgi_fail_open"}
+    for held in streams:
+        held.assert_no_event_was_lost_or_repeated()
+    paths = ("/wsgi/whoami", "/wsgi/events", "/asgi/whoami", "/asgi/events", "/asgi/ws")
+    told = {(f"{path[1:5]}_fail_open", path) for path in paths}
+    wait_until(lambda: told <= {logged_as(line) for line in stack.access_log()}, "its log says that it failed open")
     stack.wait_whole()
+
+
+def logged_as(line: dict[str, Any]) -> tuple[str, str]:
+    """Return the backend and the path of a line of the access log."""
+    return line["backend"], line["uri"].partition("?")[0]
 
 
 @pytest.mark.compose
@@ -231,8 +264,9 @@ def test_a_post_is_sent_again_only_with_a_key_that_the_operator_says_is_honoured
     )
     stack = journaled.stack
     entry = "entry/{id}?seconds=0.4"  # so long that some are in flight on each replica
+    retried = retries(stack, honoured)
     with (
-        Ledger(f"{stack.url}/{honoured}/entry/{{id}}?seconds=0.1", 30, "POST", keyed=True) as safe,
+        Ledger(f"{stack.url}/{honoured}/entry/{{id}}?seconds=0.2", 30, "POST", keyed=True) as safe,
         Ledger(f"{stack.url}/{other}/{entry}", 20, "POST", keyed=True) as unsafe,
         Ledger(f"{stack.url}/{honoured}/{entry}", 20, "POST") as keyless,
     ):
@@ -244,6 +278,7 @@ def test_a_post_is_sent_again_only_with_a_key_that_the_operator_says_is_honoured
         assert not found.lost
         assert not found.doubled
     assert not safe.failures
+    assert retries(stack, honoured) > retried
     for service, ledger in ((other, unsafe), (honoured, keyless)):
         assert 1 <= sum(ledger.failures.values()) <= 12, ledger.failures
         assert set(ledger.failures) <= cut_off(stack, service), ledger.failures

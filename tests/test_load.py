@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from itertools import islice, pairwise
 from pathlib import Path
+from socket import inet_aton
 from typing import Any
 
 import httpx
@@ -455,11 +456,24 @@ def test_locusts_own_page_loads_a_service_through_haproxy_and_past_it(stack: Sta
         with locust_page() as url:
             assert user in httpx.get(url).text
             wait_until(lambda: len(httpx.get(f"{url}/stats/requests").json()["workers"]) == 2, "the workers join")
-            form = {"user_count": "4", "spawn_rate": "2", "host": host, "user_classes": user}
+            form = {"user_count": "40", "spawn_rate": "40", "host": host, "user_classes": user}
             assert httpx.post(f"{url}/swarm", data=form).json()["success"]
-            wait_until(lambda: answered(url) > 50, "it loads")
+            wait_until(lambda: answered(url) > 500, "it loads")
             seen = httpx.get(f"{url}/stats/requests").json()
             assert not seen["errors"]
+            if user == "WsgiDirect":
+                assert all(map(connections_of_locust, stack.instances("wsgi"))), "a replica was not loaded"
+
+
+def connections_of_locust(replica: str) -> int:
+    """Return how many connections of Locust's workers the container has."""
+    addresses = set[str]()
+    for worker in run("docker", "compose", "--profile", "load", "ps", "--quiet", "locust-worker").stdout.split():
+        networks = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+        for address in run("docker", "inspect", "--format", networks, worker).stdout.split():
+            addresses.add(inet_aton(address)[::-1].hex().upper())  # as /proc has it
+    lines = run("docker", "exec", replica, "cat", "/proc/net/tcp").stdout.splitlines()[1:]
+    return sum(line.split()[2].partition(":")[0] in addresses for line in lines)
 
 
 @pytest.mark.compose

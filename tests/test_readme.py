@@ -8,17 +8,27 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stack import ROOT, Stack, run
+from stack import ROOT, SERVICES, Stack, run
 from test_contract import assert_problem
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SHOP = """
+SHOP = {
+    "wsgi": """
 from slugify import slugify
 
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [slugify("Fresh Fruit").encode()]
-"""
+""",
+    "asgi": """
+from slugify import slugify
+
+async def application(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": slugify("Fresh Fruit").encode()})
+""",
+}
 
 PEEK = """
 import json, os, time
@@ -39,25 +49,34 @@ def steps() -> list[str]:
     return re.findall(r"^\d\. ((?:.|\n   )*)", section, re.MULTILINE)
 
 
+def test_it_is_short_and_begins_with_what_to_run() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 150
+    assert any(line.strip().startswith("./scripts/up") for line in lines[:15])
+
+
 @pytest.mark.full
-def test_its_steps_put_another_application_in(any_stack: Stack, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_steps_put_another_application_in(
+    any_stack: Stack, copy: Path, monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
     any_stack.down()
     for variable in ("WSGI_APP", "ASGI_APP"):
         monkeypatch.delenv(variable, raising=False)  # the tests' own stack says: the demonstration
     first, second, third = steps()
-    assert "beside `wsgi_service/app.py`" in first
-    (copy / "wsgi_service/shop").mkdir()
-    (copy / "wsgi_service/shop/wsgi.py").write_text(SHOP)
+    assert "beside `wsgi_service/app.py` or `asgi_service/app.py`" in first
+    (copy / f"{service}_service/shop").mkdir()
+    (copy / f"{service}_service/shop/{service}.py").write_text(SHOP[service])
     assert "`requirements.in`" in first
-    with (copy / "wsgi_service/requirements.in").open("a") as requirements:
+    with (copy / f"{service}_service/requirements.in").open("a") as requirements:
         requirements.write("python-slugify\n")
     follow(copy, first)
     assert "in `.env`" in second
-    (copy / ".env").write_text(re.findall(r"`(WSGI_APP=\S+)`", second)[0] + "\n")
+    (copy / ".env").write_text(re.findall(rf"`({service.upper()}_APP=\S+)`", second)[0] + "\n")
     try:
         follow(copy, third, *any_stack.up_command[1:])
-        assert httpx.get(f"{any_stack.url}/wsgi/").text == "fresh-fruit"
-        assert httpx.get(f"{any_stack.url}/asgi/json").json() == {"message": "Hello, World!"}
+        assert httpx.get(f"{any_stack.url}/{service}/").text == "fresh-fruit"
+        (other,) = set(SERVICES) - {service}
+        assert httpx.get(f"{any_stack.url}/{other}/json").json() == {"message": "Hello, World!"}
     finally:
         subprocess.run(["./scripts/down"], cwd=copy, check=True, capture_output=True)
 

@@ -7,6 +7,9 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import pytest
@@ -50,6 +53,19 @@ def test_a_reload_refuses_a_bad_configuration_and_the_old_one_serves_on(journale
     assert httpx.get(f"{journaled.stack.url}/asgi/json").status_code == 200
 
 
+@contextmanager
+def greeting(text: str) -> Iterator[None]:
+    """Have the applications' code say something else than Hello, World! for the time of a `with`."""
+    code = {path: path.read_text() for path in (ROOT / f"{service}_service/app.py" for service in SERVICES)}
+    try:
+        for path, good in code.items():
+            path.write_text(good.replace("Hello, World!", text))
+        yield
+    finally:
+        for path, good in code.items():
+            path.write_text(good)
+
+
 @pytest.mark.compose
 def test_rolling_replacement_loses_nothing(journaled: Journaled, pytestconfig: pytest.Config) -> None:
     stack = journaled.stack
@@ -57,9 +73,12 @@ def test_rolling_replacement_loses_nothing(journaled: Journaled, pytestconfig: p
         time.sleep(3)
     assert_kept(journaled, quiet)
     with traffic(journaled) as seen:
-        for _ in range(5 if pytestconfig.getoption("--full") else 1):
+        for number in range(5 if pytestconfig.getoption("--full") else 1):
             before = {service: stack.instances(service) for service in SERVICES}
-            assert "all replicas are new" in run("./scripts/roll").stdout
+            with greeting(f"Hello, {number}!"):
+                assert "all replicas are new" in run("./scripts/roll").stdout
+            for service in SERVICES:
+                assert httpx.get(f"{stack.url}/{service}/plaintext").text == f"Hello, {number}!"
     assert_kept(journaled, seen)
     assert set(seen["asgi"].held.closed) == {1012}, [
         line for line in stack.log("haproxy").splitlines() if "asgi_streams" in line
@@ -134,6 +153,7 @@ def test_a_rolling_replacement_that_is_interrupted_costs_nothing_and_says_what_i
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=partial(signal.signal, sent, signal.SIG_DFL),  # nohup, or a job in the background, ignores one
         )
         assert roll.stdout is not None
         next(line for line in roll.stdout if when in line)
@@ -154,7 +174,7 @@ def test_scaling_out_and_in_loses_nothing(journaled: Journaled) -> None:
     stack = journaled.stack
     with traffic(journaled) as seen:
         scale(6)
-        wait_until(lambda: all(len(stack.instances(service)) == 6 for service in SERVICES), "six of each answer")
+        wait_until(lambda: all(len(stack.instances(service)) == 6 for service in SERVICES), "six of each answer", 5)
         scale(3)
     assert_kept(journaled, seen)
     assert set(seen["asgi"].held.closed) <= {1012}
@@ -162,9 +182,8 @@ def test_scaling_out_and_in_loses_nothing(journaled: Journaled) -> None:
 
 
 def scale(replicas: int) -> None:
-    """Run so many replicas of each service, and leave HAProxy alone."""
-    scales = [f"--scale={service}={replicas}" for service in SERVICES]
-    run("docker", "compose", "up", "--detach", "--no-recreate", *scales)
+    """Run so many replicas of each service, and return when all are healthy."""
+    run("docker", "compose", "up", "--detach", "--wait", *(f"--scale={service}={replicas}" for service in SERVICES))
 
 
 @pytest.mark.compose

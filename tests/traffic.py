@@ -102,6 +102,12 @@ def masked(stack: Stack) -> dict[str, int]:
     return {name: sum(int(row[name] or 0) for row in rows) for name in ("wretr", "wredis")}
 
 
+def retries(stack: Stack, backend: str) -> int:
+    """Return how often HAProxy has sent a request of this backend again since it started."""
+    rows = (row for row in stack.statistics() if (row["pxname"], row["svname"]) == (backend, "BACKEND"))
+    return sum(int(row["wretr"] or 0) + int(row["wredis"] or 0) for row in rows)
+
+
 def cut_off(stack: Stack, service: str) -> set[str]:
     """Return what a client may see of a POST whose replica dies: a 502 or, from a reused connection, nothing."""
     if stack.haproxy_is_old():

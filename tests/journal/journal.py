@@ -1,8 +1,8 @@
 """A small application on each interface that commits what it is sent to a folder which outlives its container.
 
 /entry/ID commits ID, once for each time that it is run; `seconds` waits first, `status` answers with that status,
-`commits` commits so many times (0 and 2 are the errors that the ledger's positive control looks for), `size` is the
-answer's in bytes. A line is logged for each commit without an Idempotency-Key.
+`commits` commits so many times (0 and 2 are the errors that the ledger's positive control looks for), `mib` takes so
+much memory first, `size` is the answer's in bytes. A line is logged for each commit without an Idempotency-Key.
 With an Idempotency-Key an entry is committed once, however often it is run. Anything else is the demonstration's.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 FOLDER = Path(os.environ["JOURNAL"])
-DEFAULTS = {"status": 200, "commits": 1, "size": 3}
+DEFAULTS = {"status": 200, "commits": 1, "size": 3, "mib": 0}
 log = logging.getLogger("journal")
 
 
@@ -44,7 +44,8 @@ def commit(entry, times, key):
 
 def parse(query):
     values = {name: float(value) for name, (value, *_) in parse_qs(query).items()}
-    status, times, size = (int(values.get(name, default)) for name, default in DEFAULTS.items())
+    status, times, size, mib = (int(values.get(name, default)) for name, default in DEFAULTS.items())
+    b"x" * (mib * 2**20)  # every page is written to
     return values.get("seconds", 0), status, times, size
 
 
