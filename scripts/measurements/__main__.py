@@ -4,7 +4,8 @@ USAGE: measure [--rounds N] [proxy] [logged] [threads] [reuse] [wsgi] [worker] [
                [once] [websockets]
        measure --help
 
-  proxy     HAProxy with ACCESS_LOG=problems against nginx without a log, and what smaller buffers save
+  proxy     HAProxy with ACCESS_LOG=problems against nginx without a log, and what smaller buffers would save, and
+            to do as nginx does: to retry nothing that was sent
   logged    HAProxy with every request logged against nginx with its access log, both to standard output
   threads   HAProxy's nbthread 1 and 2
   reuse     HAProxy's http-reuse safe and always
@@ -38,12 +39,13 @@ MEASUREMENTS: dict[str, Callable[[int], None]] = {
         {
             "nginx, access_log off": {"nginx": "off"},
             "HAProxy, ACCESS_LOG=problems": {"ACCESS_LOG": "problems"},
-            **{
-                f"the same with tune.bufsize {size}": {
-                    "ACCESS_LOG": "problems",
-                    "change": f"nbthread 1=tune.bufsize {size}\n  nbthread 1",
-                }
-                for size in (12288, 8192)
+            "the same with tune.bufsize 8192": {
+                "ACCESS_LOG": "problems",
+                "change": "nbthread 1=tune.bufsize 8192\n  nbthread 1",
+            },
+            "the same without retries of what was sent": {
+                "ACCESS_LOG": "problems",
+                "change": "retry-on conn-failure empty-response response-timeout=retry-on conn-failure",
             },
         },
     ),
