@@ -53,6 +53,8 @@ def small_disk(folder: Path, size: str = "64m") -> Iterator[None]:
     prefix = ("sudo", "-n") if os.getuid() else ()
     folder.chmod(0o777)
     mounted = run(*prefix, "mount", "-t", "tmpfs", "-o", f"size={size},mode=777", "journal", str(folder), check=False)
-    yield
-    if mounted.returncode == 0:
-        run(*prefix, "umount", str(folder))
+    try:
+        yield
+    finally:
+        if mounted.returncode == 0:
+            run(*prefix, "umount", str(folder))

@@ -428,6 +428,7 @@ def test_where_no_stack_runs_one_is_started_and_ended_afterwards(stack: Stack) -
     assert done.returncode in (0, 4), done.stdout + done.stderr
     assert "load: no stack runs here, so it is started" in done.stdout
     assert run("docker", "compose", "ps", "--all", "--quiet").stdout == ""
+    stack.up()
 
 
 @pytest.mark.full
@@ -435,7 +436,7 @@ def test_a_full_disk_is_told_in_one_line_and_what_was_measured_is_kept(stack: St
     (copy / ".venv").symlink_to(ROOT / ".venv")
     results = copy / "loadtests/results"
     results.mkdir(exist_ok=True)
-    with small_disk(results, "24k"):
+    with small_disk(results, "8k"):  # a page for what the run is, and one for what it has measured
         if not results.is_mount():
             pytest.skip("only root can mount a small disk to fill")
         command = [str(copy / "scripts/load"), "--smoke", "latency", "computing", "churn"]
