@@ -42,6 +42,15 @@ def test_the_front_page_says_what_is_where(client: httpx.Client) -> None:
             assert client.get(link).status_code in (200, 501), link
 
 
+@pytest.mark.parametrize("path", ["/", "/page/page.css", "/status"])
+def test_the_front_page_is_only_to_be_read(client: httpx.Client, path: str) -> None:
+    assert client.head(path).status_code == 200
+    for method in ("PUT", "POST", "DELETE"):
+        answer = client.request(method, path)
+        assert_problem(answer, 405)
+        assert answer.headers["allow"] == "GET, HEAD"
+
+
 def test_a_service_without_slash_is_redirected_to_it(client: httpx.Client, service: str) -> None:
     answer = client.get(f"/{service}")
     assert (answer.status_code, answer.headers["location"]) == (308, f"/{service}/")

@@ -148,6 +148,26 @@ def test_up_says_which_way_it_takes_and_down_leaves_nothing(up: tuple[str, ...],
             assert run("docker", *what.split(), "--quiet", "--filter", project).stdout == "", what
 
 
+@pytest.mark.compose
+def test_neither_up_nor_docker_compose_replaces_what_the_other_has_started(
+    up: tuple[str, ...], any_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("WSGI_APP", "ASGI_APP"):  # the tests set them to nothing, and users do not
+        monkeypatch.delenv(variable, raising=False)
+    containers = ("docker", "compose", "ps", "--quiet", "haproxy", "wsgi", "asgi")
+    by_compose = ("docker", "compose", "up", "--detach", "--build", "--scale=wsgi=4")
+    run(*up)
+    started = set(run(*containers).stdout.split())
+    assert len(started) == 7
+    run(*by_compose)
+    assert set(run(*containers).stdout.split()) > started
+    run(*up)
+    assert len(started & set(run(*containers).stdout.split())) >= 6  # compose chooses which of four to end
+    run(*by_compose[:-1])
+    assert len(set(run(*containers).stdout.split())) == 7
+    any_stack.down()
+
+
 @pytest.mark.full
 def test_up_dev_restarts_a_service_whose_code_changes(
     up: tuple[str, ...], any_stack: Stack, copy: Path, service: str

@@ -116,7 +116,7 @@ export class Stream extends Card {
     const {draw, width, height} = pen(this.find("canvas"));
     for (const {at, label, end} of this.marks) {
       const x = width * (1 - (now - at) / SHOWN);
-      if (label) draw.fillText(label, x + 3, 10);
+      if (label) draw.fillText(label, Math.min(x + 3, width - draw.measureText(label).width), 10);
       else if (end) {
         draw.save();
         draw.fillStyle = colour("bad");
