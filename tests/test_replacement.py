@@ -4,12 +4,14 @@ GET, POST and streams run beside, on both services, and a ledger counts what bec
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
@@ -40,13 +42,8 @@ def haproxy_processes(stack: Stack) -> int:
 
 
 def test_a_reload_refuses_a_bad_configuration_and_the_old_one_serves_on(journaled: Journaled) -> None:
-    config = ROOT / "haproxy/haproxy.cfg"
-    good = config.read_text()
-    try:
-        config.write_text(good + "\nnonsense\n")
+    with changed(ROOT / "haproxy/haproxy.cfg", by=lambda good: good + "\nnonsense\n"):
         refused = run("./scripts/reload", check=False)
-    finally:
-        config.write_text(good)
     assert refused.returncode == 2
     assert "nonsense" in refused.stderr
     assert "goes on serving" in refused.stderr
@@ -54,31 +51,33 @@ def test_a_reload_refuses_a_bad_configuration_and_the_old_one_serves_on(journale
 
 
 @contextmanager
-def greeting(text: str) -> Iterator[None]:
-    """Have the applications' code say something else than Hello, World! for the time of a `with`."""
-    code = {path: path.read_text() for path in (ROOT / f"{service}_service/app.py" for service in SERVICES)}
+def changed(*files: Path, by: Callable[[str], str]) -> Iterator[None]:
+    """Change the text of files of the repository for the time of a `with`."""
+    texts = {file: file.read_text() for file in files}
     try:
-        for path, good in code.items():
-            path.write_text(good.replace("Hello, World!", text))
+        for file, good in texts.items():
+            file.write_text(by(good))
         yield
     finally:
-        for path, good in code.items():
-            path.write_text(good)
+        for file, good in texts.items():
+            file.write_text(good)
 
 
 @pytest.mark.compose
 def test_rolling_replacement_loses_nothing(journaled: Journaled, pytestconfig: pytest.Config) -> None:
     stack = journaled.stack
+    applications = [ROOT / f"{service}_service/app.py" for service in SERVICES]
     with traffic(journaled) as quiet:
         time.sleep(3)
     assert_kept(journaled, quiet)
     with traffic(journaled) as seen:
         for number in range(5 if pytestconfig.getoption("--full") else 1):
             before = {service: stack.instances(service) for service in SERVICES}
-            with greeting(f"Hello, {number}!"):
+            greeting = f"Hello, {number}!"
+            with changed(*applications, by=partial(re.sub, "Hello, World!", greeting)):
                 assert "all replicas are new" in run("./scripts/roll").stdout
             for service in SERVICES:
-                assert httpx.get(f"{stack.url}/{service}/plaintext").text == f"Hello, {number}!"
+                assert httpx.get(f"{stack.url}/{service}/plaintext").text == greeting
     assert_kept(journaled, seen)
     assert set(seen["asgi"].held.closed) == {1012}, [
         line for line in stack.log("haproxy").splitlines() if "asgi_streams" in line
@@ -117,14 +116,8 @@ def test_a_bad_image_is_not_rolled_out_and_costs_nothing(
 ) -> None:
     before = journaled.stack.instances(service)
     image = run("docker", "compose", "images", "--quiet", service).stdout
-    application = ROOT / f"{service}_service/serving.py"
-    good = application.read_text()
-    try:
-        application.write_text(code + "\n")
-        with traffic(journaled) as seen:
-            refused = run("./scripts/roll", service, check=False, seconds=400)
-    finally:
-        application.write_text(good)
+    with changed(ROOT / f"{service}_service/serving.py", by=lambda _: code + "\n"), traffic(journaled) as seen:
+        refused = run("./scripts/roll", service, check=False, seconds=400)
     assert refused.returncode == 1
     assert says in refused.stderr
     assert_kept(journaled, seen)

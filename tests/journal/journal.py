@@ -45,8 +45,7 @@ def commit(entry, times, key):
 def parse(query):
     values = {name: float(value) for name, (value, *_) in parse_qs(query).items()}
     status, times, size, mib = (int(values.get(name, default)) for name, default in DEFAULTS.items())
-    b"x" * (mib * 2**20)  # every page is written to
-    return values.get("seconds", 0), status, times, size
+    return values.get("seconds", 0), status, times, size, mib
 
 
 def wsgi(environ, start_response):
@@ -55,7 +54,8 @@ def wsgi(environ, start_response):
         from app import app
 
         return app(environ, start_response)
-    seconds, status, times, size = parse(environ["QUERY_STRING"])
+    seconds, status, times, size, mib = parse(environ["QUERY_STRING"])
+    b"x" * (mib * 2**20)  # every page is written to
     time.sleep(seconds)
     commit(path.removeprefix("/entry/"), times, environ.get("HTTP_IDEMPOTENCY_KEY"))
     start_response(f"{status} Status", [("Content-Type", "text/plain"), ("Content-Length", str(size))])
@@ -68,7 +68,8 @@ async def asgi(scope, receive, send):
         from app import app
 
         return await app(scope, receive, send)
-    seconds, status, times, size = parse(scope["query_string"].decode())
+    seconds, status, times, size, mib = parse(scope["query_string"].decode())
+    b"x" * (mib * 2**20)
     await asyncio.sleep(seconds)
     commit(path.removeprefix("/entry/"), times, dict(scope["headers"]).get(b"idempotency-key", b"").decode())
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % size)]
