@@ -38,9 +38,6 @@ test_stack() {
   done
 }
 
-# ask_haproxy COMMAND: print what the container's HAProxy answers on its administrative socket.
-ask_haproxy() { docker compose exec -T haproxy socat /var/lib/haproxy/admin.sock - <<<"$1"; }
-
 # listens PORT [ADDRESS]: whether something on this machine accepts connections there.
 listens() { (exec 3<>"/dev/tcp/${2:-127.0.0.1}/$1") 2>/dev/null; }
 

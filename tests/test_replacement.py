@@ -67,11 +67,12 @@ def changed(*files: Path, by: Callable[[str], str]) -> Iterator[None]:
 def test_rolling_replacement_loses_nothing(journaled: Journaled, pytestconfig: pytest.Config) -> None:
     stack = journaled.stack
     applications = [ROOT / f"{service}_service/app.py" for service in SERVICES]
-    with traffic(journaled) as quiet:
-        time.sleep(3)
+    often = pytestconfig.getoption("--full")
+    with traffic(journaled) as quiet:  # to compare the times with
+        time.sleep(20 if often else 3)
     assert_kept(journaled, quiet)
     with traffic(journaled) as seen:
-        for number in range(5 if pytestconfig.getoption("--full") else 1):
+        for number in range(5 if often else 1):
             before = {service: stack.instances(service) for service in SERVICES}
             greeting = f"Hello, {number}!"
             with changed(*applications, by=partial(re.sub, "Hello, World!", greeting)):
