@@ -1,6 +1,7 @@
 """What compose.yaml promises of each container, read back from the running ones."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,6 +101,16 @@ def test_the_replicas_reach_no_outside_network(container: dict[str, Any]) -> Non
         return
     (network,) = networks
     assert json.loads(run("docker", "network", "inspect", network).stdout)[0]["Internal"]
+
+
+def test_a_replicas_start_compiles_nothing(container: dict[str, Any]) -> None:
+    """It could keep no bytecode, and would take the processors from the replicas that serve."""
+    if service_of(container) not in SERVICES:
+        pytest.skip("it is no application's")
+    loaded = run("docker", "exec", container["Id"], "python", "-v", "-c", "import app, serving").stderr
+    codes = re.findall(r"code object from '?([^'\s]+\.pyc?)", loaded)
+    assert any(code.endswith("/app.py") or "/srv/__pycache__/app." in code for code in codes)
+    assert not [code for code in codes if code.endswith(".py")]
 
 
 def test_the_images_hold_no_compiler_cache_or_test(container: dict[str, Any]) -> None:
