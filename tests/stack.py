@@ -62,6 +62,11 @@ def wait_until(true: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     return value
 
 
+def load(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run ./scripts/load."""
+    return run("./scripts/load", *map(str, arguments), check=False, seconds=900)
+
+
 @contextmanager
 def locust_page() -> Iterator[str]:
     """Start Locust's own page and two workers for the time of a `with`; yield its address."""

@@ -93,6 +93,11 @@ def test_overload_is_refused_with_503_and_costs_no_goodput_and_no_neighbour(
             print(f"  {other}: {seen.acknowledged} of {seen.count} answered, {tails}")
             assert set(crowd.failures) <= {"503"}
             assert seen.acknowledged >= 0.9 * seen.count
+        beside = neighbour.submit(send, f"{edge}/{other}/json", 50, 9.5)
+        with Crowd(f"{edge}/nowhere", 1000) as control:
+            time.sleep(10)
+        print(f"beside as many that no replica sees: p99 {beside.result().p99_ms:.1f} ms")
+        assert set(control.failures) == {"404"}
     assert crowd.failures, "ten times as much as it can do was not refused"
     assert min(goodput.values()) >= 0.9 * max(goodput.values())
     rows = journaled.stack.statistics()

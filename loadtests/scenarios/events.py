@@ -27,7 +27,7 @@ SCENARIO = Scenario(
         "ASGI": Variant((Users(AsgiEvents, POINT, interval_ms=5000),), "asgi"),
     },
     thresholds=(Threshold("failed", at_most=0), Threshold("lost", at_most=0)),
-    seconds=(7, 10),
+    seconds=(6, 10),
     series="SSE delivery",
     drawn="streams",
 )

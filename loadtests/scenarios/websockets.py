@@ -20,7 +20,7 @@ SCENARIO = Scenario(
     all_points=(100, 1000, 2000, 4000, 8000),
     variants={"ASGI": Variant((Users(AsgiWebSocket, POINT),), "asgi")},
     thresholds=(Threshold("failed", at_most=0), Threshold("lost", at_most=0)),
-    seconds=(7, 10),
+    seconds=(6, 10),
     series="WS echo",
     drawn="streams",
 )
