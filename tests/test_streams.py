@@ -127,6 +127,22 @@ def test_streams_that_are_opened_and_left_at_once_take_no_place_for_long(client:
             wait_until(lambda: opened(held, f"{stack.url}/wsgi/events"), "every place is free again")
 
 
+def test_an_event_stream_whose_client_has_left_ends_at_once(stack: Stack) -> None:
+    """On the ASGI side, where nothing is written to it for 15 s; a WSGI replica's thread is held until it writes."""
+    with ExitStack() as held:
+        for _ in range(10):
+            assert opened(held, f"{stack.url}/asgi/events?interval_ms=60000")
+        assert sessions(stack, "asgi_streams") >= 10
+    wait_until(lambda: sessions(stack, "asgi_streams") == 0, "nothing is held for clients that have left", 5)
+
+
+def sessions(stack: Stack, backend: str) -> int:
+    """Return how many sessions HAProxy has open with a backend."""
+    return next(
+        int(row["scur"]) for row in stack.statistics() if (row["pxname"], row["svname"]) == (backend, "BACKEND")
+    )
+
+
 def open_and_leave(port: int, n: int) -> None:
     """Open the nth event stream and leave it, in one of the ways and times in which clients do."""
     with create_connection(("127.0.0.1", port), timeout=30) as client:
