@@ -129,6 +129,8 @@ def test_streams_that_are_opened_and_left_at_once_take_no_place_for_long(client:
 
 def test_an_event_stream_whose_client_has_left_ends_at_once(stack: Stack) -> None:
     """On the ASGI side, where nothing is written to it for 15 s; a WSGI replica's thread is held until it writes."""
+    if stack.haproxy_is_old():
+        pytest.skip("HAProxy 2 notices it when the replica next writes")
     with ExitStack() as held:
         for _ in range(10):
             assert opened(held, f"{stack.url}/asgi/events?interval_ms=60000")
