@@ -1,19 +1,35 @@
 """The balancer's price: the same requests straight to the replicas and through HAProxy, at the same rate."""
 
+from urllib.parse import urlsplit
+
 from clients import Open
 from scenario import POINT, Scenario, Threshold, Users, Variant
 
 
-class WsgiDirect(Open):
-    """Requests straight to the WSGI replicas. Host: their addresses, separated by commas, for instance http://wsgi:8001."""
+class Direct(Open):
+    """Requests straight to the replicas: to those that the host names, separated by commas, where it is not HAProxy."""
 
+    abstract = True
     path = "/json"
+    replicas = ""
+
+    def on_start(self) -> None:
+        """Make the request; HAProxy, which Locust's page begins with, is not meant."""
+        if urlsplit(self.host).hostname == "haproxy":
+            self.host = self.replicas
+        super().on_start()
 
 
-class AsgiDirect(Open):
-    """Requests straight to the ASGI replicas. Host: their addresses, separated by commas, for instance http://asgi:8002."""
+class WsgiDirect(Direct):
+    """Requests straight to the WSGI replicas."""
 
-    path = "/json"
+    replicas = "http://wsgi:8001"
+
+
+class AsgiDirect(Direct):
+    """Requests straight to the ASGI replicas."""
+
+    replicas = "http://asgi:8002"
 
 
 class WsgiBalanced(Open):
