@@ -42,8 +42,8 @@ SCENARIO = Scenario(
     },
     thresholds=(
         Threshold("failed", at_most=0),
-        Threshold("rate", at_least=0.6, variant="WSGI /json", point=256, times=("WSGI /json", 16)),
-        Threshold("rate", at_least=0.6, variant="ASGI /json", point=256, times=("ASGI /json", 16)),
+        Threshold("rate", at_least=0.8, variant="WSGI /json", point=256, times=("WSGI /json", 16)),
+        Threshold("rate", at_least=0.8, variant="ASGI /json", point=256, times=("ASGI /json", 16)),
     ),
     cross_check=("ASGI /json", 16),
 )
