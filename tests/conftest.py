@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from journaled import Journaled, small_disk
-from stack import ROOT, SERVICES, ComposeStack, LocalStack, Stack
+from stack import ROOT, SERVICES, Stack
+from ways import ComposeStack, LocalStack
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -21,7 +21,8 @@ from held import Held
 from ledger import Ledger
 from load import Background
 from sse import stream
-from stack import SERVICES, ComposeStack, LocalStack, Stack
+from stack import SERVICES, Stack
+from ways import ComposeStack, LocalStack
 
 EVERY_SECONDS = 5
 # What a process may gain from the first part to the last: a share, and an amount; from one to the next, half of that.

@@ -1,13 +1,10 @@
 """WSGI_APP and ASGI_APP host any callable; what does not import says so in one line."""
 
-import os
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from socket import create_server
 
 import httpx
 import pytest
@@ -15,7 +12,8 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from load import Load
-from stack import ROOT, SERVICES, LocalStack, Stack, run, wait_until
+from stack import ROOT, SERVICES, Stack, run, status, wait_until
+from ways import LocalStack
 
 FOREIGN = {
     "WSGI_APP": "foreign.wsgi:application",
@@ -227,73 +225,6 @@ def test_an_application_that_fails_behind_its_head_gets_500_and_is_not_asked_aga
     assert logged["retries"] == "0"
 
 
-BROKEN = {
-    "no.such.module:app": "ModuleNotFoundError: No module named 'no'",
-    "json:nothing": "AttributeError: module 'json' has no attribute 'nothing'",
-    "json:__name__": "TypeError: json:__name__ is a str, which is not callable",
-}
-
-
-@pytest.mark.parametrize("target", BROKEN)
-def test_a_callable_that_does_not_import_is_named_in_the_last_line(service: str, target: str) -> None:
-    variable = f"{service.upper()}_APP"
-    server = start_server(service, **{variable: target, "PORT": "0"})
-    _, said = server.communicate(timeout=60)
-    assert server.returncode != 0
-    assert "Traceback" in said
-    assert said.splitlines()[-1] == f"{variable}={target} cannot be served: {BROKEN[target]}"
-
-
-def start_server(service: str, **env: str) -> subprocess.Popen[str]:
-    """Start a server without a stack around it, as an image would."""
-    command = {"wsgi": ["gunicorn", "-c", "gunicorn.conf.py"], "asgi": ["python", "server.py"]}[service]
-    command[0] = str(ROOT / f".venv/{service}/bin/{command[0]}")
-    return subprocess.Popen(
-        command,
-        cwd=ROOT / f"{service}_service",
-        env={name: value for name, value in os.environ.items() if value} | env,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_a_server_that_is_told_to_stop_ends_in_order() -> None:
-    with create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = start_server("asgi", **FOREIGN, PORT=str(port))
-    try:
-        wait_until(lambda: status(f"http://127.0.0.1:{port}/asgi/at-exit") == 200, "it is up")
-    finally:
-        server.terminate()
-        server.terminate()  # a second one ends the drain
-        _, said = server.communicate(timeout=60)
-    assert server.returncode == 0
-    assert "said at exit" in said
-
-
-@pytest.mark.full
-@pytest.mark.parametrize(
-    ("seconds", "requests", "replaced"), [("600", 12, True), ("1", 96, False)], ids=["hang", "work"]
-)
-def test_a_worker_is_replaced_where_its_twelve_threads_hang_and_not_where_they_work(
-    seconds: str, requests: int, replaced: bool
-) -> None:
-    with create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = start_server("wsgi", **FOREIGN, PORT=str(port), GUNICORN_CMD_ARGS="--timeout 3")
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: status(f"{url}/livez") == 200, "it is up")
-        with ThreadPoolExecutor(24) as background:
-            answered = list(background.map(status, [f"{url}/sleeps/{seconds}"] * requests))
-        wait_until(lambda: status(f"{url}/livez") == 200, "it answers again")
-    finally:
-        server.terminate()
-        _, said = server.communicate(timeout=60)
-    assert ("WORKER TIMEOUT" in said) == replaced
-    assert set(answered) == ({0} if replaced else {200})
-
-
 def test_up_with_a_callable_that_does_not_import_says_so_and_leaves_nothing(any_stack: Stack, service: str) -> None:
     any_stack.down()
     variable = f"{service.upper()}_APP"
@@ -322,11 +253,3 @@ def test_a_service_that_does_not_import_takes_only_itself_down(any_stack: Stack,
     assert answer.json()["status"] == 503
     wait_until(lambda: "cannot be served" in any_stack.log(service).splitlines()[-1], "the cause is the last line")
     any_stack.down()
-
-
-def status(url: str) -> int:
-    """Return the status of a GET, 0 for none."""
-    try:
-        return httpx.get(url).status_code
-    except httpx.TransportError:
-        return 0

@@ -12,7 +12,8 @@ import pytest
 from histogram import Histogram
 from journaled import small_disk
 from results import Run
-from stack import ROOT, ComposeStack, Stack, load, locust_page, run, wait_until
+from stack import ROOT, Stack, load, locust_page, run, wait_until
+from ways import ComposeStack
 
 
 def results_of(done: subprocess.CompletedProcess[str]) -> Path:

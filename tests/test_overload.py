@@ -74,13 +74,13 @@ def in_another_process() -> ProcessPoolExecutor:
 def test_overload_is_refused_with_503_and_costs_no_goodput_and_no_neighbour(
     journaled: Journaled, edge: str, service: str, other: str
 ) -> None:
-    url = edge + CAPACITY[service]
+    url, beside_url = edge + CAPACITY[service], f"{edge}/{other}/json"
     goodput = {}
     logged = len(journaled.stack.access_log())
     with in_another_process() as neighbour:
-        quiet = neighbour.submit(send, f"{edge}/{other}/json", 50, 5).result()
+        quiet = neighbour.submit(send, beside_url, 50, 5).result()
         for times in (1, 2, 5, 10):
-            beside = neighbour.submit(send, f"{edge}/{other}/json", 50, 9.5)
+            beside = neighbour.submit(send, beside_url, 50, 9.5)
             with Crowd(url, 100 * times) as crowd:
                 time.sleep(10)
                 now = time.monotonic()
@@ -93,7 +93,7 @@ def test_overload_is_refused_with_503_and_costs_no_goodput_and_no_neighbour(
             print(f"  {other}: {seen.acknowledged} of {seen.count} answered, {tails}")
             assert set(crowd.failures) <= {"503"}
             assert seen.acknowledged >= 0.9 * seen.count
-        beside = neighbour.submit(send, f"{edge}/{other}/json", 50, 9.5)
+        beside = neighbour.submit(send, beside_url, 50, 9.5)
         with Crowd(f"{edge}/nowhere", 1000) as control:
             time.sleep(10)
         print(f"beside as many that no replica sees: p99 {beside.result().p99_ms:.1f} ms")

@@ -3,7 +3,8 @@
 import pytest
 
 from soak import growth
-from stack import ComposeStack, Stack, run
+from stack import Stack, run
+from ways import ComposeStack
 
 
 @pytest.mark.full

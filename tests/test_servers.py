@@ -1,0 +1,75 @@
+"""The two servers by themselves, without a stack around them, as an image would start them."""
+
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from socket import create_server
+
+import pytest
+
+from stack import ROOT, status, wait_until
+
+BROKEN = {
+    "no.such.module:app": "ModuleNotFoundError: No module named 'no'",
+    "json:nothing": "AttributeError: module 'json' has no attribute 'nothing'",
+    "json:__name__": "TypeError: json:__name__ is a str, which is not callable",
+}
+
+
+@pytest.mark.parametrize("target", BROKEN)
+def test_a_callable_that_does_not_import_is_named_in_the_last_line(service: str, target: str) -> None:
+    variable = f"{service.upper()}_APP"
+    server, _ = start_server(service, **{variable: target})
+    _, said = server.communicate(timeout=60)
+    assert server.returncode != 0
+    assert "Traceback" in said
+    assert said.splitlines()[-1] == f"{variable}={target} cannot be served: {BROKEN[target]}"
+
+
+def start_server(service: str, **env: str) -> tuple[subprocess.Popen[str], str]:
+    """Start a server at a free port, with the tests' applications within its reach; return it and its address."""
+    with create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = {"wsgi": ["gunicorn", "-c", "gunicorn.conf.py"], "asgi": ["python", "server.py"]}[service]
+    command[0] = str(ROOT / f".venv/{service}/bin/{command[0]}")
+    inherited = {name: value for name, value in os.environ.items() if value}
+    server = subprocess.Popen(
+        command,
+        cwd=ROOT / f"{service}_service",
+        env=inherited | {"PYTHONPATH": str(ROOT / "tests"), "PORT": str(port)} | env,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return server, f"http://127.0.0.1:{port}"
+
+
+def test_a_server_that_is_told_to_stop_ends_in_order() -> None:
+    server, url = start_server("asgi", ASGI_APP="foreign.asgi:application")
+    try:
+        wait_until(lambda: status(f"{url}/asgi/at-exit") == 200, "it is up")
+    finally:
+        server.terminate()
+        server.terminate()  # a second one ends the drain
+        _, said = server.communicate(timeout=60)
+    assert server.returncode == 0
+    assert "said at exit" in said
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("seconds", "requests", "replaced"), [("600", 12, True), ("1", 96, False)], ids=["hang", "work"]
+)
+def test_a_worker_is_replaced_where_its_twelve_threads_hang_and_not_where_they_work(
+    seconds: str, requests: int, replaced: bool
+) -> None:
+    server, url = start_server("wsgi", WSGI_APP="foreign.wsgi:application", GUNICORN_CMD_ARGS="--timeout 3")
+    try:
+        wait_until(lambda: status(f"{url}/livez") == 200, "it is up")
+        with ThreadPoolExecutor(24) as background:
+            answered = list(background.map(status, [f"{url}/sleeps/{seconds}"] * requests))
+        wait_until(lambda: status(f"{url}/livez") == 200, "it answers again")
+    finally:
+        server.terminate()
+        _, said = server.communicate(timeout=60)
+    assert ("WORKER TIMEOUT" in said) == replaced
+    assert set(answered) == ({0} if replaced else {200})

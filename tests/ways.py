@@ -1,0 +1,124 @@
+"""The two ways of running: they differ in how a replica is found, killed, stopped and started, and in nothing else."""
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ClassVar
+
+from stack import ROOT, Stack, run
+
+# Prints of processes the name, the resident memory in KiB, threads and descriptors, and starts none itself.
+PROCESSES = """
+for process in ${@:-/proc/[0-9]*}; do
+  { read -r name <$process/comm && [ "$name" != bash ]; } 2>/dev/null || continue
+  memory=
+  while read -r key value _; do
+    case $key in VmRSS:) memory=$value ;; Threads:) threads=$value ;; esac
+  done <$process/status
+  [ -n "$memory" ] || continue  # it has just ended
+  set -- $process/fd/*
+  echo "$name $memory $threads $#"
+done
+"""
+
+
+class LocalStack(Stack):
+    """Processes under supervisor."""
+
+    up_command = ("./scripts/up", "--local")
+    defaults: ClassVar[dict[str, str]] = {"DRAIN_SECONDS": "3"}  # the fast loop; containers are tested with 5
+
+    def _control(self, *arguments: str) -> str:
+        return run(".venv/local/bin/supervisorctl", "-c", "scripts/supervisord.conf", *arguments, check=False).stdout
+
+    def _all(self, verb: str, service: str) -> None:
+        with ThreadPoolExecutor() as together:  # supervisor takes several names one after the other
+            for number in (1, 2, 3):
+                together.submit(self._control, verb, self._name(f"{service}-{number}"))
+
+    def _name(self, instance: str) -> str:
+        return f"stack:{instance}"
+
+    def pids(self, instance: str) -> list[int]:
+        first = int(self._control("pid", self._name(instance)))
+        assert first, f"{instance} does not run"
+        children = Path(f"/proc/{first}/task/{first}/children")
+        found = children.read_text() if children.exists() else run("pgrep", "-P", str(first), check=False).stdout
+        return [first, *map(int, found.split())]
+
+    def processes(self) -> dict[str, tuple[int, int, int]]:
+        found: dict[str, tuple[int, int, int]] = {}
+        for line in self._control("status").splitlines():
+            name = line.split()[0].partition(":")[2]
+            pids = [f"/proc/{pid}" for pid in self.pids(name)]
+            found |= self.named(name, run("bash", "-c", PROCESSES, "bash", *pids).stdout)
+        return found
+
+    def log_readers(self) -> set[int]:
+        return {int((ROOT / ".run/supervisord.pid").read_text())}
+
+    def freeze(self, instance: str) -> None:
+        self.kill(*self.pids(instance), sig=signal.SIGSTOP)
+
+    def thaw(self, instance: str) -> None:
+        self.kill(*self.pids(instance), sig=signal.SIGCONT)
+
+    def stop(self, instance: str) -> None:
+        self._control("stop", self._name(instance))
+        _, _, last = (ROOT / ".run/supervisord.log").read_text().rpartition(f"stopped: {instance} ")
+        assert last.startswith("(exit status 0)"), last
+
+    def start(self, instance: str) -> None:
+        self._control("start", self._name(instance))
+
+    def stop_service(self, service: str) -> None:
+        self._all("stop", service)
+
+    def start_service(self, service: str) -> None:
+        self._all("start", service)
+
+    def log(self, service: str) -> str:
+        return "".join(path.read_text() for path in sorted((ROOT / ".run").glob(f"{service}*.log")))
+
+
+class ComposeStack(Stack):
+    """Containers. An instance is a container's short id, which is its host name."""
+
+    def pids(self, instance: str) -> list[int]:
+        listed = run("docker", "top", instance, "-eo", "pid,comm").stdout.splitlines()[1:]
+        return [int(pid) for pid, name in map(str.split, listed) if name != "bash"]  # bash: a health check
+
+    def processes(self) -> dict[str, tuple[int, int, int]]:
+        found: dict[str, tuple[int, int, int]] = {}
+        for line in run("docker", "compose", "ps", "--format", "{{.ID}} {{.Name}}").stdout.splitlines():
+            container, name = line.split()
+            found |= self.named(name, run("docker", "exec", container, "bash", "-c", PROCESSES).stdout)
+        return found
+
+    def log_readers(self) -> set[int]:
+        containers = run("docker", "compose", "ps", "--quiet").stdout.split()
+        pids = run("docker", "inspect", "--format", "{{.State.Pid}}", *containers).stdout.split()
+        return {int(run("ps", "-o", "ppid=", "-p", pid).stdout) for pid in pids}  # containerd's shims
+
+    def freeze(self, instance: str) -> None:
+        run("docker", "pause", instance)
+
+    def thaw(self, instance: str) -> None:
+        run("docker", "unpause", instance)
+
+    def stop(self, instance: str) -> None:
+        run("docker", "stop", instance)
+        assert run("docker", "inspect", "--format", "{{.State.ExitCode}}", instance).stdout == "0\n"  # killed: 137
+
+    def start(self, instance: str) -> None:
+        run("docker", "start", instance)
+
+    def stop_service(self, service: str) -> None:
+        run("docker", "compose", "stop", service)
+
+    def start_service(self, service: str) -> None:
+        run("docker", "compose", "start", service)
+
+    def log(self, service: str) -> str:
+        result = run("docker", "compose", "logs", "--no-log-prefix", service)
+        return result.stdout + result.stderr
