@@ -52,3 +52,6 @@ class Handler(logging.StreamHandler[TextIO]):
                 os.write(self.stream.fileno(), line[start : start + select.PIPE_BUF])
         except Exception:  # noqa: BLE001 - as in every handler: a line that cannot be written fails no request
             self.handleError(record)
+
+
+handler = Handler()  # one for all loggers: its lock keeps the pieces of a long line together

@@ -49,7 +49,7 @@ def main() -> None:
     # When it has served, it raises the signal once more: this process then ends in order, its `atexit` included.
     server: DrainingServer | None = None
     signal.signal(signal.SIGTERM, lambda *_: None if server and server.started else os._exit(0))
-    logging.basicConfig(level=logging.INFO, handlers=[jsonlog.Handler()])
+    logging.basicConfig(level=logging.INFO, handlers=[jsonlog.handler])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # at INFO it writes a line for every WebSocket
 
     application = serving.host()

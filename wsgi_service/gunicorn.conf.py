@@ -45,10 +45,9 @@ class JSONLogger(Logger):
     def setup(self, cfg: Config) -> None:
         """Write as jsonlog.py does, in gunicorn's own handler and on the root logger."""
         super().setup(cfg)
-        handler = jsonlog.Handler()
-        logging.getLogger().handlers = [handler]
+        logging.getLogger().handlers = [jsonlog.handler]
         logging.getLogger().setLevel(logging.INFO)
-        self.error_log.handlers = [handler]
+        self.error_log.handlers = [jsonlog.handler]
 
 
 logger_class = JSONLogger

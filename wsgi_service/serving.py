@@ -99,14 +99,11 @@ class RefusedError(Exception):
 class Errors:
     """`wsgi.errors`: its lines go into the log, past `logging` (whose handlers may write here), and wait for nobody."""
 
-    def __init__(self) -> None:
-        self._handler = jsonlog.Handler()
-
     def write(self, text: str) -> int:
         """Log each line of `text`."""
         for line in filter(str.strip, text.splitlines()):
             record = {"name": "wsgi.errors", "levelno": logging.ERROR, "levelname": "ERROR", "msg": line}
-            self._handler.handle(logging.makeLogRecord(record))
+            jsonlog.handler.handle(logging.makeLogRecord(record))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
