@@ -9,6 +9,8 @@ import gc
 import logging
 import os
 import signal
+import time
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -16,6 +18,8 @@ import uvicorn
 import jsonlog
 import protocol
 import serving
+
+GRACE_SECONDS = 20  # for what is in flight when the drain is over
 
 log = logging.getLogger("server")
 
@@ -39,8 +43,21 @@ class DrainingServer(uvicorn.Server):
         if sig != signal.SIGTERM or self.loop is None or self.application.draining:
             return stop(sig, frame)
         log.info("Draining for %s s", serving.DRAIN_SECONDS)
-        self.loop.call_soon_threadsafe(self.application.drain)
-        self.loop.call_soon_threadsafe(self.loop.call_later, serving.DRAIN_SECONDS, stop, sig, frame)
+        asyncio.run_coroutine_threadsafe(self.drain(lambda: stop(sig, frame)), self.loop)
+
+    async def drain(self, stop: Callable[[], None]) -> None:
+        """Drain, wait for what is in flight, then `stop`.
+
+        uvicorn's own stop would wait, too, but closes its listener first: where health checks are refused, HAProxy
+        takes the replica for down and cuts off the streams' requests.
+        """
+        self.application.drain()
+        await asyncio.sleep(serving.DRAIN_SECONDS)
+        end = time.monotonic() + GRACE_SECONDS
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=GRACE_SECONDS)
+        self.config.timeout_graceful_shutdown = max(1, round(end - time.monotonic()))
+        stop()
 
 
 def main() -> None:
@@ -70,7 +87,7 @@ def main() -> None:
         server_header=False,
         proxy_headers=False,  # serving.py does it, with the prefix
         timeout_keep_alive=75,  # longer than HAProxy keeps an idle connection: never the server who closes one
-        timeout_graceful_shutdown=20,
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
     log.info("Serving %s at %s:%s", os.environ.get("ASGI_APP") or "app:app", config.host, config.port)
     # A full collection stops the loop for half a second where thousands of sockets are open: seldom, and only over

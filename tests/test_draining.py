@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import httpx
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
@@ -13,6 +14,8 @@ from load import Load
 from sse import Event, stream
 from stack import SERVICES, Stack, wait_until
 from test_streams import closed_with
+
+EITHER = {"Accept": "application/json, text/event-stream"}
 
 
 @dataclass
@@ -129,3 +132,26 @@ def test_at_a_drain_websockets_are_closed_with_1012_and_come_back_elsewhere(drai
     assert drained.again <= drained.left["asgi"]
     assert drained.others_echo
     assert "Traceback" not in drained.logs["asgi"]
+
+
+def test_a_slow_answer_that_might_have_been_a_stream_outlives_the_drain(stack: Stack) -> None:
+    """As with MCP, whose clients accept both. It goes to the streams' backend, which cuts off what is down."""
+    with ThreadPoolExecutor(8) as background:
+        answers = [
+            background.submit(httpx.get, f"{stack.url}/{service}/wait?seconds=12", headers=EITHER, timeout=30)
+            for service in SERVICES
+            for _ in range(3)
+        ]
+        wait_until(lambda: in_flight(stack) == {1}, "each replica has one")
+        victims = [next(iter(stack.instances(service))) for service in SERVICES]
+        for stopped in [background.submit(stack.stop, victim) for victim in victims]:
+            stopped.result()
+        assert [answer.result().status_code for answer in answers] == [200] * 6
+        list(background.map(stack.start, victims))
+    stack.wait_whole()
+
+
+def in_flight(stack: Stack) -> set[int]:
+    """Return the numbers of requests that the replicas have of the streams' backends."""
+    rows = (row for row in stack.statistics() if row["pxname"].endswith("_streams") and row["status"].startswith("UP"))
+    return {int(row["scur"]) for row in rows if row["svname"] != "BACKEND"}

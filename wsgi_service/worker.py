@@ -14,6 +14,8 @@ from typing import Any
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+import serving
+
 PATIENCE_SECONDS = 0.005  # how long a request may keep the lead
 LINGER_SECONDS = 2.0  # for the rest of a body after an early answer, and for idle connections when told to stop
 
@@ -36,13 +38,15 @@ class Worker(ThreadWorker):
         self._turn: tuple[TConn] | None = None  # the connection that the leader answers; another tuple each time
         self._ending = threading.Lock()  # whoever ends a turn, its thread or the main one, holds it
         self._resting = False  # the main thread waits for a turn to begin
+        self._listening = True
         self._connections: set[TConn] = set()
         self.keepalived_conns: Any = self._connections  # gunicorn asks how many there are
 
     def run(self) -> None:
         """Start the threads, and see that the lead is passed on until told to stop; then until all is answered.
 
-        Where all threads hang gunicorn is not notified, and so replaces this worker after its `timeout`.
+        Where all threads hang gunicorn is not notified, and so replaces this worker after its `timeout`. At a drain
+        the health checks are answered to the end: where they are refused, HAProxy cuts off the streams' requests.
         """
         self.set_accept_enabled(True)
         for _ in range(self.cfg.threads):
@@ -55,9 +59,8 @@ class Worker(ThreadWorker):
             self._close_idle()
             self._watch(1.0, alive=True)
         self.alive = False
-        self.set_accept_enabled(False)
-        for listener in self.sockets:
-            listener.close()
+        if not serving.draining():  # then what comes is work, and another worker's
+            self._stop_listening()
         now = time.monotonic()
         for conn in list(self._connections):
             conn.timeout = min(now + LINGER_SECONDS, conn.timeout or now)
@@ -65,11 +68,18 @@ class Worker(ThreadWorker):
             self.notify()
             self._close_idle()
             self._watch(0.1, alive=False)
+        self._stop_listening()
+
+    def _stop_listening(self) -> None:
+        self._listening = False
+        self.set_accept_enabled(False)
+        for listener in self.sockets:
+            listener.close()
 
     def set_accept_enabled(self, enabled: bool | None) -> None:
-        """Accept connections or do not; none any more once this worker stops, whichever thread says so last."""
+        """Accept connections or do not; none any more once the listeners close, whichever thread says so last."""
         with self._ending:
-            super().set_accept_enabled(bool(enabled) and self.alive)
+            super().set_accept_enabled(bool(enabled) and self._listening)
 
     def _watch(self, seconds: float, *, alive: bool) -> None:
         """Pass the lead on whenever a request keeps it. Return after so many seconds, or once `alive` has changed."""
@@ -146,7 +156,7 @@ class Worker(ThreadWorker):
             server = listener.getsockname()
             client, address = listener.accept()
         except (OSError, AttributeError) as error:
-            if self.alive and getattr(error, "errno", None) not in (errno.EAGAIN, errno.ECONNABORTED):
+            if self._listening and getattr(error, "errno", None) not in (errno.EAGAIN, errno.ECONNABORTED):
                 raise
             return  # the client has left, or this worker stops
         conn = TConn(self.cfg, client, address, server)
