@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -20,7 +20,6 @@ class Event:
     data: Any = None
     retry: int | None = None
     comment: bool = False
-    lines: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -38,7 +37,6 @@ def stream(url: str, last_event_id: int | None = None, accept: str = "text/event
 def _events(response: httpx.Response) -> Iterator[Event]:
     event = Event(0)
     for line in response.iter_lines():
-        event.lines.append(line)
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if line == "":
