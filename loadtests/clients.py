@@ -4,6 +4,7 @@ They send what was made once, and read with the parser of geventhttpclient, whic
 time for a request, and unlike it nothing is sent a second time where a connection ends without an answer.
 """
 
+import functools
 import itertools
 import random
 import ssl
@@ -46,9 +47,19 @@ def connect(url: SplitResult, timeout: float) -> socket.socket:
         found = socket.getaddrinfo(*where, connection.family, socket.SOCK_STREAM)
         _addresses[where] = [address[:2] for *_, address in found]
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if secure:
-        connection = ssl.create_default_context().wrap_socket(connection, server_hostname=url.hostname)
-    return connection
+    if not secure:
+        return connection
+    try:
+        return tls().wrap_socket(connection, server_hostname=url.hostname)
+    except BaseException:
+        connection.close()
+        raise
+
+
+@functools.cache
+def tls() -> ssl.SSLContext:
+    """Return what connections with TLS have in common: to read the certificates that are trusted takes long."""
+    return ssl.create_default_context()
 
 
 class Client(User):

@@ -45,10 +45,11 @@ class Compose(Elsewhere):
         self.balancers: dict[str, Container] = {}
         self.generator = ""  # the container's id
         super().__init__("http://haproxy:8080")
+        self.replicas = {service: len(self.containers(service)) for service in SERVICES}
 
     def settle(self) -> None:
         """See Elsewhere."""
-        wait_until(lambda: settled(self._statistics("")), "all replicas are up, and idle")
+        wait_until(lambda: settled(self._statistics(""), self.replicas), "all replicas are up, and idle")
 
     def containers(self, service: str) -> list[Container]:
         """Return the service's running containers, the oldest first."""
@@ -84,7 +85,8 @@ class Compose(Elsewhere):
             options = ["--detach", "--no-deps", "--env", f"BALANCE={balance}"]
             self.balancers[balance] = self.engine.containers.get(run("docker", "compose", "run", *options, "haproxy"))
             self._keep(self.balancers[balance], self.stack_cores)
-            wait_until(lambda: settled(self._statistics(balance)), f"the balancer with {balance} has its replicas")
+            whole = f"the balancer with {balance} has its replicas"
+            wait_until(lambda: settled(self._statistics(balance), self.replicas), whole)
         return self.balancers[balance]
 
     def _statistics(self, balance: str) -> str:
@@ -145,7 +147,6 @@ class Compose(Elsewhere):
     def fresh(self) -> None:
         """See Elsewhere."""
         run("docker", "compose", "restart")
-        run("docker", "compose", "up", "--detach", "--no-recreate", "--wait")
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         """See Elsewhere. None where the engine runs in a virtual machine: its processes are not this system's."""

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,12 @@ class LoadError(Exception):
     """The load tests cannot go on, for a reason to be told in one line."""
 
 
-def run(*command: str, **settings: str) -> str:
+def run(*command: str) -> str:
     """Return what the command printed; raise LoadError with its last complaint where it fails."""
     try:
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env=os.environ | settings,
             capture_output=True,
             text=True,
             check=True,
@@ -62,6 +61,7 @@ class Elsewhere:
 
     name = "elsewhere"
     at_hand: tuple[str, ...] = ("nothing",)
+    replicas: Mapping[str, int] = {}  # of each service
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -126,7 +126,7 @@ class Elsewhere:
         raise NotImplementedError
 
     def settle(self) -> None:
-        """Wait until each service has its replicas up, and nobody is served any more who was before."""
+        """Wait until each service has as many replicas up as at the beginning, and serves nobody any more."""
 
     def done(self) -> None:
         """End what one scenario alone has needed."""
@@ -181,13 +181,13 @@ def servers(statistics: str) -> dict[str, int]:
     return dict(served)
 
 
-def settled(statistics: str) -> bool:
-    """Tell from HAProxy's `show stat` whether each service has three replicas up, or more, and none a session."""
+def settled(statistics: str, replicas: Mapping[str, int]) -> bool:
+    """Tell from HAProxy's `show stat` whether each service has so many replicas up, or more, and none a session."""
     rows = list(csv.DictReader(io.StringIO(statistics.lstrip("# "))))
     busy = any(row["svname"] == "BACKEND" and row["pxname"] != "admin" and int(row["scur"]) for row in rows)
     return not busy and all(
-        sum(row["pxname"] == service and row["svname"] != "BACKEND" and row["status"] == "UP" for row in rows) >= 3
-        for service in SERVICES
+        sum(row["pxname"] == service and row["svname"] != "BACKEND" and row["status"] == "UP" for row in rows) >= many
+        for service, many in replicas.items()
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from deployment import ROOT, SETTINGS, TIERS, Elsewhere, run, servers, settled, wait_until
+from deployment import ROOT, SERVICES, SETTINGS, TIERS, Elsewhere, run, servers, settled, wait_until
 
 
 class Local(Elsewhere):
@@ -17,6 +17,7 @@ class Local(Elsewhere):
 
     def __init__(self) -> None:
         self.supervisor = psutil.Process(int((ROOT / ".run/supervisord.pid").read_text()))
+        self.replicas = dict.fromkeys(SERVICES, 3)
         super().__init__(f"http://{self.supervisor.environ()['HTTP_BIND'].replace('0.0.0.0', '127.0.0.1')}")
 
     def hosts(self, service: str, *, direct: bool, balance: str) -> str:
@@ -47,7 +48,7 @@ class Local(Elsewhere):
 
     def _settled(self) -> bool:
         try:
-            return settled(self._ask("show stat"))
+            return settled(self._ask("show stat"), self.replicas)
         except OSError:
             return False
 

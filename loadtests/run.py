@@ -127,7 +127,9 @@ class Session:
                 "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
                 "system": f"{platform.system()} {platform.release()}",
             },
-            "software": {"locust": version("locust"), "python of run.py": platform.python_version()} | stack.facts(),
+            "software": {"locust": version("locust"), "python of run.py": platform.python_version()}
+            | {f"{service} replicas": str(many) for service, many in stack.replicas.items()}
+            | stack.facts(),
             "left_out": self.left_out,
             "scenarios": {
                 name: declare(scenario, doc, points(scenario, self.size), judged=self.size != "smoke")
@@ -251,7 +253,7 @@ def main() -> int:
         parser.error(str(error))
     if unknown := set(arguments.names) - set(scenarios()):
         parser.error(f"no scenario is called {', '.join(sorted(unknown))}; there are {', '.join(scenarios())}")
-    if arguments.target and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", arguments.target):
+    if arguments.target is not None and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", arguments.target):
         parser.error(f"--target must be a URL such as http://127.0.0.1:8080, not {arguments.target!r}")
     size = "full" if arguments.full else "smoke" if arguments.smoke else "quick"
     with interruptible():
