@@ -121,7 +121,7 @@ class Stack:
 
     def wait_whole(self) -> None:
         """Wait until three replicas of every backend are up."""
-        for backend in ("wsgi", "wsgi_streams", "asgi", "asgi_streams"):
+        for backend in (service + kind for service in SERVICES for kind in ("", "_once", "_streams")):
             wait_until(partial(self.is_whole, backend), f"{backend} has 3 replicas up")
 
     def pids(self, instance: str) -> list[int]:
