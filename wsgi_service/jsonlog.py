@@ -41,15 +41,20 @@ class Handler(logging.StreamHandler[TextIO]):
         self.setFormatter(JSONFormatter())
         self._room = select.poll()
         self._room.register(self.stream, select.POLLOUT)
+        self._cut = False  # whether the last line lacks its end
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write `record` as a line in pieces that a pipe with room for any takes whole, while there is room."""
         try:
             line = (self.format(record) + self.terminator).encode(errors="replace")
+            if self._cut:
+                line = self.terminator.encode() + line
             for start in range(0, len(line), select.PIPE_BUF):
                 if not self._room.poll(0):
                     return
                 os.write(self.stream.fileno(), line[start : start + select.PIPE_BUF])
+                self._cut = True
+            self._cut = False
         except Exception:  # noqa: BLE001 - as in every handler: a line that cannot be written fails no request
             self.handleError(record)
 
