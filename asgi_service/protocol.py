@@ -29,8 +29,8 @@ class Transport:
         self.holding = False
 
     def write(self, data: bytes) -> None:
-        """Write, or keep for later while `holding`."""
-        if self.holding:
+        """Write, or keep for later while `holding`; nothing sends what is kept no sooner."""
+        if self.holding or not data:
             self._held += data
         elif self._held:
             held, self._held = self._held, b""
@@ -46,7 +46,8 @@ class Transport:
         """Write what was kept."""
         self.holding = False
         if self._held:
-            self.write(b"")
+            held, self._held = self._held, b""
+            self._transport.write(held)
 
     def close(self) -> None:
         """Write what was kept, and close. A head alone is an answer that has failed: 500 instead."""
@@ -85,6 +86,15 @@ class RequestResponseCycle(httptools_impl.RequestResponseCycle):
             self.transport.flush()
         elif self.transport.holding and self.chunked_encoding is not False:
             asyncio.get_running_loop().call_soon(self.transport.flush)
+
+
+class HTTP(httptools_impl.HttpToolsProtocol):
+    """Keeps trailers out of the application's headers, where a client could claim with them what the proxy sets."""
+
+    def on_headers_complete(self) -> None:
+        """Begin the request. uvicorn adds trailers to the list that it has handed on by then."""
+        self.scope["headers"] = list(self.headers)
+        super().on_headers_complete()
 
 
 class WebSocket(WebSocketsSansIOProtocol):

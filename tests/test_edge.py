@@ -228,12 +228,18 @@ HANDSHAKE = {
 
 
 @pytest.mark.parametrize(
-    ("method", "content", "more"), [("GET", b"hi", {}), ("POST", b"", {}), ("GET", b"", {"Cookie": "x" * 9000})]
+    ("method", "query", "content", "more"),
+    [
+        ("GET", "", b"hi", {}),
+        ("POST", "", b"", {}),
+        ("GET", "", b"", {"Cookie": "x" * 9000}),
+        ("GET", "?token=" + "x" * 9000, b"", {}),
+    ],
 )
 def test_a_websocket_handshake_that_is_none_is_refused_at_once(
-    client: httpx.Client, method: str, content: bytes, more: dict[str, str]
+    client: httpx.Client, method: str, query: str, content: bytes, more: dict[str, str]
 ) -> None:
-    answer = client.request(method, "/asgi/ws", content=content, headers=HANDSHAKE | more, timeout=10)
+    answer = client.request(method, f"/asgi/ws{query}", content=content, headers=HANDSHAKE | more, timeout=10)
     assert answer.status_code in (400, 426)  # HAProxy 2 makes a plain GET of one that has a body
     assert_problem(answer, answer.status_code)
 
@@ -268,6 +274,16 @@ def test_a_body_in_an_unknown_coding_gets_422(stack: Stack, service: str) -> Non
     received = raw_echo(stack, service, coding=b"gzip, chunked")
     assert received.startswith(b"HTTP/1.1 422 ")
     assert b"application/problem+json" in received
+
+
+def test_a_trailer_claims_nothing(stack: Stack, service: str) -> None:
+    """In one piece with the body, as a proxy may send it on."""
+    claims = b"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Prefix: /evil\r\nX-Forwarded-Proto: https\r\n"
+    head = b"GET /%b/whoami HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" % service.encode()
+    received = raw(stack, head + b"2\r\nhi\r\n0\r\n" + claims + b"\r\n")
+    assert received.startswith(b"HTTP/1.1 200 ")
+    for claim in (b"6.6.6.6", b"evil", b"https"):
+        assert claim not in received
 
 
 def test_a_bad_trailer_is_no_error_of_the_application(stack: Stack, service: str) -> None:
