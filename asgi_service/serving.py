@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import os
 import random
+import re
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -28,7 +29,9 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "5"))
 _allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").replace(" ", "").split(",")
 TRUSTED = None if "*" in _allowed else [ipaddress.ip_network(network, strict=False) for network in _allowed if network]
-EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")  # an event stream may be cut only behind one of these
+BETWEEN = b"\n\n"  # a blank line, behind which an event stream may be cut
+BLANK_LINES = (BETWEEN, b"\r\n\r\n", b"\r\r")
+BLANK_LINE_AND_COMMENTS = re.compile(rb"(?:\n\n|\r\n\r\n|\r\r)(?::[^\r\n]*(?:\r\n|\n|\r))+\Z")
 HANDOVER_SECONDS = 2.0  # two health checks of HAProxy's: who is sent away earlier comes back to this replica
 SERVICE_RESTART = 1012  # WebSocket close code (IANA registry): the client may reconnect at once
 
@@ -75,7 +78,7 @@ class LongLived:
     def __init__(self, kind: str, send: Send) -> None:
         self.kind, self._send = kind, send
         self._ended = self._ending = False
-        self._tail = EVENT_ENDS[0]  # nothing has been sent, so nothing would be cut
+        self._tail = BETWEEN  # nothing has been sent, so nothing would be cut
 
     @property
     def ended(self) -> bool:
@@ -87,7 +90,7 @@ class LongLived:
         if self._ended:
             raise DrainedError("this replica is draining")
         if message["type"] == "http.response.body":
-            self._tail = (self._tail + message.get("body", b""))[-4:]
+            self._tail = last_of(self._tail, message.get("body", b""))
         await self._send(message)
         if self._ending:
             await self.end()
@@ -101,7 +104,7 @@ class LongLived:
             return
         if self.kind == "websocket":
             last = {"type": "websocket.close", "code": SERVICE_RESTART, "reason": "replica is draining"}
-        elif self._tail.endswith(EVENT_ENDS):
+        elif self._tail == BETWEEN:
             last = {"type": "http.response.body", "body": b"retry: %d\n\n" % random.randint(200, 2000)}
         else:
             self._ending = True
@@ -188,6 +191,15 @@ class Host:
         finally:
             if connection is not None:
                 self._open.discard(connection)
+
+
+def last_of(tail: bytes, chunk: bytes) -> bytes:
+    """Return the end of an event stream that went on with `chunk`: BETWEEN where it is between two events.
+
+    That is behind a blank line, and behind comments that follow one, which keep a connection alive.
+    """
+    tail = (tail + chunk[-256:])[-256:]
+    return BETWEEN if tail.endswith(BLANK_LINES) or BLANK_LINE_AND_COMMENTS.search(tail) else tail
 
 
 def is_event_stream(start: Message) -> bool:

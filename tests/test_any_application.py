@@ -71,7 +71,8 @@ def test_a_foreign_application_is_drained_without_loss(foreign: Stack) -> None:
         feeds, loads, opened = {}, [], list[str]()
         for service in SERVICES:
             base = f"{foreign.url}/{service}"
-            feeds[service] = [background.submit(feed_lines, f"{base}/feed", 8, opened) for _ in range(6)]
+            paths = ["quiet"] * 5 + ["feed"]  # with comments alone, which keep a connection alive, and with events
+            feeds[service] = [background.submit(feed_lines, f"{base}/{path}", 8, opened) for path in paths]
             loads += [Load(f"{base}/x", clients=2), Load(f"{base}/x", clients=2, method="POST", content=b"y")]
         for load in loads:
             running.enter_context(load)
@@ -84,13 +85,27 @@ def test_a_foreign_application_is_drained_without_loss(foreign: Stack) -> None:
         for victim in victims.values():
             foreign.start(victim)
         for service in SERVICES:
-            ended = [lines for feed in feeds[service] if (lines := feed.result())]
+            ended = [[line for line in lines if line != ":"] for feed in feeds[service] if (lines := feed.result())]
             assert len(ended) in (1, 2, 3), "those of the replica that left end, and no other"
             for *_, data, blank, retry, last in ended:
                 assert data.startswith("data:")
                 assert retry.startswith("retry: ")
                 assert blank == last == ""
             assert "Traceback" not in foreign.log(service)
+    foreign.wait_whole()
+
+
+def test_a_large_answer_to_a_slow_reader_outlives_the_drain(foreign: Stack) -> None:
+    """The application has sent it at once, and most of it waits in the server."""
+    victim = replica(foreign, "asgi")
+    with ExitStack() as opened, ThreadPoolExecutor() as background:
+        asked = [httpx.stream("GET", f"{foreign.url}/asgi/large", headers=EVENTS, timeout=30) for _ in range(3)]
+        answers = [opened.enter_context(one) for one in asked]  # one on each replica
+        stopped = background.submit(foreign.stop, victim)
+        time.sleep(8)
+        assert [len(answer.read()) for answer in answers] == [30_000_000] * 3
+        stopped.result()
+    foreign.start(victim)
     foreign.wait_whole()
 
 
@@ -216,10 +231,11 @@ def test_problems_logs_errors_slow_requests_and_a_sample(foreign: Stack) -> None
     assert len(logged) - before < 0.05 * load.outcomes.total()
 
 
+@pytest.mark.parametrize("path", ["fails", "hollow"])
 def test_an_application_that_fails_behind_its_head_gets_500_and_is_not_asked_again(
-    foreign: Stack, service: str
+    foreign: Stack, service: str, path: str
 ) -> None:
-    answer = httpx.get(f"{foreign.url}/{service}/fails")
+    answer = httpx.get(f"{foreign.url}/{service}/{path}")
     assert answer.status_code == 500
     name = answer.headers["x-request-id"]
     (logged,) = wait_until(lambda: [line for line in foreign.access_log() if line["id"] == name], "it is logged")

@@ -13,6 +13,7 @@ import logging
 import mmap
 import os
 import random
+import re
 import struct
 import threading
 import time
@@ -31,7 +32,9 @@ STREAM_LIMIT = int(os.environ.get("WSGI_STREAMS", "2"))
 _allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").replace(" ", "").split(",")
 TRUSTED = None if "*" in _allowed else [ipaddress.ip_network(network, strict=False) for network in _allowed if network]
 HANDOVER_SECONDS = 2.0  # two health checks of HAProxy's: who is sent away earlier comes back to this replica
-EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")  # an event stream may be cut only behind one of these
+BETWEEN = b"\n\n"  # a blank line, behind which an event stream may be cut
+BLANK_LINES = (BETWEEN, b"\r\n\r\n", b"\r\r")
+BLANK_LINE_AND_COMMENTS = re.compile(rb"(?:\n\n|\r\n\r\n|\r\r)(?::[^\r\n]*(?:\r\n|\n|\r))+\Z")
 
 # Made before gunicorn forks, so its master and its worker share it: when the drain began (a double, seconds of
 # the monotonic clock, 0 for never), and behind it why the application could not be loaded.
@@ -139,11 +142,11 @@ class EventStream:
         self._ends_after = random.uniform(min(HANDOVER_SECONDS, DRAIN_SECONDS / 2), DRAIN_SECONDS * 0.9)
 
     def __iter__(self) -> Iterator[bytes]:
-        tail = b""
+        tail = BETWEEN
         for chunk in self._body:
             yield chunk
-            tail = (tail + chunk)[-4:]
-            if drained_for() > self._ends_after and tail.endswith(EVENT_ENDS):
+            tail = last_of(tail, chunk)
+            if drained_for() > self._ends_after and tail == BETWEEN:
                 yield b"retry: %d\n\n" % random.randint(200, 2000)
                 return
 
@@ -217,6 +220,15 @@ class Host:
             stream.close()
             return ()
         return stream
+
+
+def last_of(tail: bytes, chunk: bytes) -> bytes:
+    """Return the end of an event stream that went on with `chunk`: BETWEEN where it is between two events.
+
+    That is behind a blank line, and behind comments that follow one, which keep a connection alive.
+    """
+    tail = (tail + chunk[-256:])[-256:]
+    return BETWEEN if tail.endswith(BLANK_LINES) or BLANK_LINE_AND_COMMENTS.search(tail) else tail
 
 
 def is_event_stream(headers: list[tuple[str, str]]) -> bool:

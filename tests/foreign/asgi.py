@@ -23,6 +23,19 @@ async def application(scope, receive, send):
             await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
             await asyncio.sleep(0.2)
         return
+    if scope["path"] == "/asgi/quiet":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        for _ in range(1000):
+            await send({"type": "http.response.body", "body": b":\n", "more_body": True})
+            await asyncio.sleep(0.2)
+        return
+    if scope["path"] == "/asgi/large":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"30000000")]})
+        return await send({"type": "http.response.body", "body": bytes(30_000_000)})
+    if scope["path"] == "/asgi/hollow":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"10")]})
+        await send({"type": "http.response.body", "body": b""})
     if scope["path"] == "/asgi/fails":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
         raise FileNotFoundError("/nowhere")

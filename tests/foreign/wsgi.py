@@ -29,6 +29,9 @@ def application(environ, start_response):
         return [b"sorry"]
     if environ["PATH_INFO"] == "/exits":
         sys.exit("enough")
+    if environ["PATH_INFO"] == "/hollow":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "10")])
+        return []
     if environ["PATH_INFO"] == "/short":
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "100")])
         return [b"x" * 50]
@@ -75,6 +78,13 @@ def answer(environ, start_response):
         for n in range(1000):
             yield f"id: {n}\n".encode()
             yield b"data: x\n\n"
+            time.sleep(0.2)
+        return
+    if environ["PATH_INFO"] == "/quiet":
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        yield b"data: x\n\n"
+        for _ in range(1000):
+            yield b":\n"
             time.sleep(0.2)
         return
     size = len(environ["wsgi.input"].read())
