@@ -1,6 +1,6 @@
 """Runs the load tests: cell by cell, in random order, and ends with a report.
 
-USAGE: load [NAME...]             measure the scenarios that are named, or all (about 13 minutes)
+USAGE: load [NAME...]             measure the scenarios that are named, or all (about 14 minutes)
        load --full [NAME...]      all points, five repetitions, longer ones (an hour and a quarter)
        load --smoke [NAME...]     the first point once, for some seconds: does it run?
        load --target URL [NAME..] somebody else's deployment of the same routes; without those that need to be at hand
