@@ -82,6 +82,7 @@ def test_rolling_replacement_loses_nothing(journaled: Journaled, pytestconfig: p
                 assert "all replicas are new" in run("./scripts/roll").stdout
             for service in SERVICES:
                 assert httpx.get(f"{stack.url}/{service}/plaintext").text == greeting
+        run("./scripts/reload")  # the replicas have other places of haproxy.cfg's now than at a start
     assert_kept(journaled, seen)
     assert set(seen["asgi"].held.closed) == {1012}, [
         line for line in stack.log("haproxy").splitlines() if "asgi_streams" in line

@@ -118,9 +118,8 @@ def test_up_names_the_program_that_is_missing(copy: Path, tmp_path: Path, missin
     programs.mkdir()
     for name in ("bash", "env", "dirname", "id", "uname", "find", "rm", "mkdir", "sed", "awk", "cksum"):
         (programs / name).symlink_to(shutil.which(name) or name)
-    result = subprocess.run(
-        ["./scripts/up", "--local"], cwd=copy, env={"PATH": str(programs)}, capture_output=True, text=True, check=False
-    )
+    env = {"PATH": str(programs)} | {name: os.environ[name] for name in ("HTTP_PORT", "ADMIN_PORT")}
+    result = subprocess.run(["./scripts/up", "--local"], cwd=copy, env=env, capture_output=True, text=True, check=False)
     assert_refused(result, f"needs {missing}", "install")
 
 
