@@ -108,8 +108,9 @@ def at_points(axes: Axes, values: list[float], label: str) -> None:
 
 
 def milliseconds(axes: Axes) -> None:
-    """Make the vertical axis a logarithmic one of times."""
-    axes.set_yscale("log")
+    """Make the vertical axis one of times, logarithmic where there are any."""
+    if axes.dataLim.y1 > 0:
+        axes.set_yscale("log")
     axes.margins(y=0.15)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.yaxis.set_minor_formatter(NullFormatter())

@@ -79,7 +79,7 @@ def headline(declared: dict[str, Any], summary: Summary) -> str:
         found = summary[variant, point]
         rate, p50, p99 = (number(found.judged(figure) or math.nan) for figure in ("rate", "p50", "p99"))
         failed = found.judged("failed") or 0.0
-        lost = f"up to {100 * failed:.2g} %" if failed else "0 %"  # in the worst repetition
+        lost = f"up to {number(100 * failed)} %" if failed else "0 %"  # in the worst repetition
         trouble = f", {lost} failed" if failed else ""
         if declared["drawn"] == "shares":
             parts.append(f"{variant}: {100 * (found.median('share') or 0):.0f} % to the slow replica, p99 {p99} ms")

@@ -44,7 +44,7 @@ from deployment import ROOT, Elsewhere, LoadError, run
 from measurement import Generator, Measurement
 from plan import REPETITIONS, Progress, listing, plan, points, scenarios
 from processes import Local
-from results import FORMAT, Run, declare
+from results import FORMAT, Cell, Run, declare
 
 RESULTS = Path(__file__).parent / "results"
 MET, FAILED, MISSED, INVALID = 0, 1, 3, 4
@@ -163,12 +163,22 @@ class Session:
                     seen = {"invalid": []}
                 for reason in seen["invalid"]:
                     print(f"load:      invalid: {reason}")
+                if failures := all_failed(seen):
+                    print(f"load:      nothing was answered as it should be: {failures}")
                 if not stack.answers():
                     raise LoadError("the stack no longer answers")
                 if scenario.faults or seen.get("in_flight") or seen.get("generator", {}).get("wanted"):
                     stack.settle()
                 progress.stepped()
             stack.done()
+
+
+def all_failed(seen: Cell) -> str:
+    """Return what failed, and how often, where all did; else an empty string."""
+    series = seen.get("series", {}).values()
+    if any(one["times"] for one in series):
+        return ""
+    return ", ".join(f"{what} ({many} times)" for one in series for what, many in one["failed"].items())
 
 
 def running() -> Elsewhere | None:

@@ -85,7 +85,15 @@ def test_each_gate_closes_on_a_bad_generator(gate: str, bad: float, says: str) -
 
 
 def made_up(
-    folder: Path, *, p50: float = 5, failed: int = 0, invalid: int = 0, partial: str = "", wrk: float = 0
+    folder: Path,
+    *,
+    p50: float = 5,
+    failed: int = 0,
+    answered: bool = True,
+    invalid: int = 0,
+    partial: str = "",
+    wrk: float = 0,
+    drawn: str = "sweep",
 ) -> Path:
     """Write the results of a run that never was: three repetitions at two points, some of them invalid."""
     folder.mkdir()
@@ -100,7 +108,7 @@ def made_up(
         "question": "What is <this>?",
         "axis": "clients",
         "series": "GET",
-        "drawn": "sweep",
+        "drawn": drawn,
         "faults": {},
         "variants": {"WSGI": {"service": "wsgi", "points": [1, 16]}, "ASGI": {"service": "asgi", "points": [1, 16]}},
         "thresholds": thresholds,
@@ -125,12 +133,16 @@ def made_up(
             "seconds": 2,
             "series": {
                 "GET /json": {
-                    "times": [[p50, 90], [4 * p50, 10]],
+                    "times": [[p50, 90], [4 * p50, 10]] if answered else [],
                     "failed": {"503": failed} if failed and repetition == 0 else {},
                 }
             },
             "generator": GOOD | {"offered": 0, "started": 100 + failed * (repetition == 0), "wanted": 0, "open": 0},
             "generator_bytes": 0,
+            "timeline": {"seconds": [0, 1], "p99": [None, None]}
+            | {what: [0, 0] for what in ("open", "answered", "ended")}
+            | {"failed": [failed, 0]},
+            "faults": {},
             "cpu": {"haproxy": 0.01, "wsgi": 0.02, "asgi": 0.02},
             "invalid": ["the generator used 95% of its core", "its loop lagged by 30 ms"]
             if repetition < invalid and variant == "ASGI"
@@ -160,6 +172,14 @@ def test_a_report_is_drawn_again_from_what_was_kept(tmp_path: Path) -> None:
     figure = (folder / "figures/made_up.svg").read_text()
     assert "prefers-color-scheme" in figure
     assert figure in report
+
+
+@pytest.mark.parametrize("drawn", ["sweep", "times", "streams", "timeline", "shares", "price"])
+def test_a_report_is_drawn_where_nothing_was_answered(tmp_path: Path, drawn: str) -> None:
+    folder = made_up(tmp_path / "run", failed=100, answered=False, drawn=drawn)
+    done = load("--report", folder)
+    assert done.returncode == 0, done.stderr
+    assert "up to 100 %" in (folder / "report.html").read_text() or drawn in ("shares", "price")
 
 
 def test_the_difference_to_another_generator_is_told(tmp_path: Path) -> None:
