@@ -200,3 +200,8 @@ def test_every_script_has_help_and_refuses_what_it_does_not_know(script: str) ->
     there = subprocess.run([f"./{script}", "--help"], cwd=ROOT / "scripts", capture_output=True, text=True, check=True)
     assert "USAGE" in there.stdout
     assert_refused(run(f"./scripts/{script}", "--nonsense", check=False), "--nonsense")
+
+
+def test_a_test_that_is_not_there_is_refused_before_anything_is_ended(stack: Stack) -> None:
+    assert_refused(run("./scripts/test", "nowhere.py", check=False), "nowhere.py")
+    stack.wait_whole()
