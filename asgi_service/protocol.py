@@ -30,13 +30,9 @@ class Transport:
 
     def write(self, data: bytes) -> None:
         """Write, or keep for later while `holding`; nothing sends what is kept no sooner."""
-        if self.holding or not data:
-            self._held += data
-        elif self._held:
-            held, self._held = self._held, b""
-            self._transport.write(held + data)
-        else:
-            self._transport.write(data)
+        self._held += data
+        if data and not self.holding:
+            self.flush()
 
     def hold(self) -> None:
         """Keep what is kept for longer: it cannot be sent as it is."""

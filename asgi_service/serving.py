@@ -30,8 +30,7 @@ DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "5"))
 _allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").replace(" ", "").split(",")
 TRUSTED = None if "*" in _allowed else [ipaddress.ip_network(network, strict=False) for network in _allowed if network]
 BETWEEN = b"\n\n"  # a blank line, behind which an event stream may be cut
-BLANK_LINES = (BETWEEN, b"\r\n\r\n", b"\r\r")
-BLANK_LINE_AND_COMMENTS = re.compile(rb"(?:\n\n|\r\n\r\n|\r\r)(?::[^\r\n]*(?:\r\n|\n|\r))+\Z")
+BLANK_LINE_AND_COMMENTS = re.compile(rb"(?:\n\n|\r\n\r\n|\r\r)(?::[^\r\n]*(?:\r\n|\n|\r))*\Z")
 HANDOVER_SECONDS = 2.0  # two health checks of HAProxy's: who is sent away earlier comes back to this replica
 SERVICE_RESTART = 1012  # WebSocket close code (IANA registry): the client may reconnect at once
 
@@ -196,10 +195,10 @@ class Host:
 def last_of(tail: bytes, chunk: bytes) -> bytes:
     """Return the end of an event stream that went on with `chunk`: BETWEEN where it is between two events.
 
-    That is behind a blank line, and behind comments that follow one, which keep a connection alive.
+    That is behind a blank line, and any comments that follow it: they keep a connection alive.
     """
     tail = (tail + chunk[-256:])[-256:]
-    return BETWEEN if tail.endswith(BLANK_LINES) or BLANK_LINE_AND_COMMENTS.search(tail) else tail
+    return BETWEEN if BLANK_LINE_AND_COMMENTS.search(tail) else tail
 
 
 def is_event_stream(start: Message) -> bool:
