@@ -136,6 +136,7 @@ def test_at_a_drain_websockets_are_closed_with_1012_and_come_back_elsewhere(drai
 
 def test_a_slow_answer_that_might_have_been_a_stream_outlives_the_drain(stack: Stack) -> None:
     """As with MCP, whose clients accept both. It goes to the streams' backend, which cuts off what is down."""
+    wait_until(lambda: in_flight(stack) == {0}, "the streams of other tests are gone")
     with ThreadPoolExecutor(8) as background:
         answers = [
             background.submit(httpx.get, f"{stack.url}/{service}/wait?seconds=12", headers=EITHER, timeout=30)
