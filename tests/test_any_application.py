@@ -268,5 +268,9 @@ def test_a_service_that_does_not_import_takes_only_itself_down(any_stack: Stack,
     answer = httpx.get(f"{any_stack.url}/{service}/json")
     assert answer.status_code == 503
     assert answer.json()["status"] == 503
-    wait_until(lambda: "cannot be served" in any_stack.log(service).splitlines()[-1], "the cause is the last line")
+
+    def last_line() -> str:
+        return any_stack.log(service).strip().rpartition("\n")[2]
+
+    wait_until(lambda: "cannot be served" in last_line(), "the cause is the last line")
     any_stack.down()
