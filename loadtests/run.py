@@ -1,20 +1,4 @@
-"""Runs the load tests: cell by cell, in random order, and ends with a report.
-
-USAGE: load [NAME...]             measure the scenarios that are named, or all (about 14 minutes)
-       load --full [NAME...]      all points, five repetitions, longer ones (an hour and a quarter)
-       load --smoke [NAME...]     the first point once, for some seconds: does it run?
-       load --target URL [NAME..] somebody else's deployment of the same routes; without those that need to be at hand
-       load --list                what there is, and how long it takes
-       load --report DIR          draw the report of a run again
-       load --compare A B         print the figures of run B as ratios to those of run A
-       load --help
-
-Loads the stack that runs here, or starts it (./scripts/up) and ends it afterwards. Where there are two processors or
-more, the last is the generator's alone. --seed repeats an order; the results are in loadtests/results.
-
-Exit status: 0 every threshold is met, 3 one is missed or could not be judged, 4 a measurement is invalid (the generator
-was the limit), 1 the run failed or was interrupted; what was measured is kept, and marked partial.
-"""
+"""Runs the load tests: cell by cell, in random order, and ends with a report. scripts/load says how it is called."""
 
 import locust  # isort: skip  # noqa: F401 - first: it makes what is imported later cooperative
 
@@ -226,7 +210,7 @@ def conclude(results: Run) -> int:
             word = "not judged" if verdict.met is None else "missed"
             print(f"load: {word}: {verdict.scenario}: {verdict.threshold}; it was {verdict.measured}")
     if partial := results.conditions["partial"]:
-        print(f"load: {partial}: the results are partial", file=sys.stderr)
+        print(f"load: {partial}: the results are partial, of {len(results.cells)} measurements", file=sys.stderr)
     print(f"load: {path}")
     if partial:
         return FAILED
@@ -239,16 +223,13 @@ def main() -> int:
     """Do what the command line asks for."""
     parser = argparse.ArgumentParser(prog="load", usage=argparse.SUPPRESS, add_help=False)
     parser.add_argument("names", nargs="*")
-    for flag in ("--full", "--smoke", "--list", "--help", "-h"):
+    for flag in ("--full", "--smoke", "--list"):
         parser.add_argument(flag, action="store_true")
     parser.add_argument("--target")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--report", type=Path, metavar="DIR")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"))
     arguments = parser.parse_args()
-    if arguments.help or arguments.h:
-        print(str(__doc__).strip())
-        return MET
     if arguments.list:
         print("\n".join(listing()))
         return MET

@@ -147,7 +147,7 @@ def test_a_run_that_is_interrupted_keeps_what_it_has(stack: Stack) -> None:
         "computing", after="4 of", harm=lambda process: process.send_signal(signal.SIGINT)
     )
     assert status == 1
-    assert complaints == "load: interrupted: the results are partial\n"
+    assert complaints == "load: interrupted: the results are partial, of 3 measurements\n"
     folder = Path(printed.splitlines()[-1].removeprefix("load: ")).parent
     assert len(Run.read(folder).cells) == 3
     assert "Partial: interrupted" in (folder / "report.html").read_text()
