@@ -35,6 +35,7 @@ class Compose(Elsewhere):
 
     name = "containers"
     at_hand = ("nothing", "stack", "containers")
+    tools = ("locust", "wrk")
 
     def __init__(self) -> None:
         self.project = json.loads(run("docker", "compose", "config", "--format", "json"))["name"]

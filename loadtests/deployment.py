@@ -8,6 +8,7 @@ killed, drained or slowed.
 import csv
 import io
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -62,6 +63,7 @@ class Elsewhere:
     name = "elsewhere"
     at_hand: tuple[str, ...] = ("nothing",)
     replicas: Mapping[str, int] = {}  # of each service
+    tools: tuple[str, ...] = ("locust", "wrk") if shutil.which("wrk") else ("locust",)  # what generates load
 
     def __init__(self, url: str) -> None:
         self.url = url

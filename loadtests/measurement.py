@@ -215,8 +215,6 @@ class Measurement:
         try:
             with self.stack.generate(*command) as wrk:
                 said, _ = wrk.communicate(timeout=self.planned.seconds + 30)
-        except FileNotFoundError:
-            raise LoadError("the cross-check needs wrk (apt-get install wrk)") from None
         except subprocess.TimeoutExpired:
             said = "it did not end"
         rate = re.search(r"Requests/sec:\s+([\d.]+)", said)

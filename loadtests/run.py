@@ -47,9 +47,10 @@ class Session:
         with ExitStack() as after:
             stack = self._stack(after)
             for name in [name for name, (scenario, _) in self.scenarios.items() if scenario.needs not in stack.at_hand]:
-                self.left_out[name] = f"needs {'the stack' if stack.at_hand == ('nothing',) else 'containers'} at hand"
-                print(f"load: {name} is left out: {self.left_out[name]}")
+                self._leave_out(name, f"needs {'the stack' if stack.at_hand == ('nothing',) else 'containers'} at hand")
                 del self.scenarios[name]
+            if "wrk" not in stack.tools and any(scenario.cross_check for scenario, _ in self.scenarios.values()):
+                self._leave_out("cross-check", "needs wrk (apt-get install wrk)")
             if not self.scenarios:
                 raise LoadError("nothing is left to be measured")
             results = Run(self._folder(), self._conditions(stack))
@@ -66,6 +67,10 @@ class Session:
             results.conditions["ended"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             results.save_conditions()
         return results
+
+    def _leave_out(self, what: str, why: str) -> None:
+        self.left_out[what] = why
+        print(f"load: {what} is left out: {why}")
 
     def _stack(self, after: ExitStack) -> Elsewhere:
         if self.target is not None:
@@ -123,7 +128,10 @@ class Session:
 
     def _measure(self, stack: Elsewhere, generator: Generator, results: Run) -> None:
         chance = random.Random(self.seed)
-        plans = {name: plan(scenario, self.size, chance) for name, (scenario, _) in self.scenarios.items()}
+        plans = {
+            name: [cell for cell in plan(scenario, self.size, chance) if cell.tool in stack.tools]
+            for name, (scenario, _) in self.scenarios.items()
+        }
         progress = Progress([cell for planned in plans.values() for cell in planned])
         for name, planned in plans.items():
             scenario, _ = self.scenarios[name]
@@ -137,14 +145,8 @@ class Session:
                 progress.step(f"{name}: {cell.variant}, {cell.point:g} {scenario.axis}{tool}")
                 measurement = Measurement(stack, generator, name, scenario, cell)
                 most = cell.point == max(other.point for other in planned)
-                try:
-                    seen = measurement.make(baseline if most else {}, f"{self.seed}-{name}-{cell.repetition}")
-                    results.add(seen)
-                except LoadError as error:
-                    if cell.tool == "locust":
-                        raise
-                    print(f"load:      left out: {error}")
-                    seen = {"invalid": []}
+                seen = measurement.make(baseline if most else {}, f"{self.seed}-{name}-{cell.repetition}")
+                results.add(seen)
                 for reason in seen["invalid"]:
                     print(f"load:      invalid: {reason}")
                 if failures := all_failed(seen):
