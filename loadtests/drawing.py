@@ -13,8 +13,9 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from results import Summary
 
@@ -107,13 +108,24 @@ def at_points(axes: Axes, values: list[float], label: str) -> None:
     axes.set_xlabel(label)
 
 
+def decades(axis: Axis) -> None:
+    """Label 1, 10, 100 of a logarithmic axis, and 2, 5, 20, 50 where it spans little: it might have no label at all."""
+
+    def between(value: float, _: object) -> str:
+        low, high = axis.get_view_interval()
+        return number(value) if high < 50 * low else ""
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axis.set_minor_formatter(FuncFormatter(between))
+
+
 def milliseconds(axes: Axes) -> None:
     """Make the vertical axis one of times, logarithmic where there are any."""
+    axes.margins(y=0.15)
     if axes.dataLim.y1 > 0:
         axes.set_yscale("log")
-    axes.margins(y=0.15)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+        decades(axes.yaxis)
 
 
 def styles(declared: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -188,8 +200,7 @@ def dots(axes: Axes, declared: dict[str, Any], summary: Summary, point: float) -
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: number(value) if str(value)[0] in "25" else ""))
+    decades(axes.xaxis)
     axes.set_title("ms: p50 ●, p95 ■, p99 |")
     axes.grid(visible=False, axis="y")
 

@@ -182,6 +182,12 @@ def test_a_report_is_drawn_where_nothing_was_answered(tmp_path: Path, drawn: str
     assert "up to 100 %" in (folder / "report.html").read_text() or drawn in ("shares", "price")
 
 
+def test_an_axis_of_times_has_labels_within_a_decade(tmp_path: Path) -> None:
+    folder = made_up(tmp_path / "run", p50=1.5, drawn="times")  # to 6 ms
+    assert load("--report", folder).returncode == 0
+    assert {"2", "5"} <= set(re.findall(r">(\d+)</text>", (folder / "figures/made_up.svg").read_text()))
+
+
 def test_the_difference_to_another_generator_is_told(tmp_path: Path) -> None:
     code = "import sys, report as r, run, pathlib as p; print(*r.cross_check(run.Run.read(p.Path(sys.argv[1]))))"
     told = python(code, str(made_up(tmp_path / "run", wrk=62.5)))
