@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from results import Summary
 
@@ -115,9 +115,9 @@ def decades(axis: Axis) -> None:
         low, high = axis.get_view_interval()
         return number(value) if high < 50 * low else ""
 
-    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axis.set_major_formatter(lambda value, _: number(value))
     axis.set_minor_locator(LogLocator(subs=(2, 5)))
-    axis.set_minor_formatter(FuncFormatter(between))
+    axis.set_minor_formatter(between)
 
 
 def milliseconds(axes: Axes) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from drawing import (
     COLOURS,
@@ -34,7 +33,7 @@ def sweep(declared: dict[str, Any], summary: Summary) -> Figure:
     for variant in style:
         line(rate, summary, variant, "rate", style[variant])
     rate.set_ylim(bottom=0)
-    rate.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    rate.yaxis.set_major_formatter(lambda value, _: number(value))
     rate.set_title("answers a second")
     for axes, service in zip(times, ("wsgi", "asgi"), strict=True):
         service_times(axes, declared, summary, service)
@@ -81,7 +80,7 @@ def streams(declared: dict[str, Any], summary: Summary) -> Figure:
     for cell in found.cells:
         opened.plot(cell["timeline"]["seconds"], cell["timeline"]["open"], color=COLOURS[service], linewidth=1)
     opened.set_ylim(0, 1.05 * most[largest])
-    opened.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    opened.yaxis.set_major_formatter(lambda value, _: number(value))
     opened.set_title("open, each repetition")
     opened.set_xlabel("seconds")
     if len(style) > 1:
