@@ -1,4 +1,4 @@
-"""What ./scripts/soak runs: loads the stack with a mixture of everything, and fails when a process grows.
+"""What ./scripts/soak runs: loads the stack with a mixture of everything, and fails when a process grows or ends.
 
 Memory (KiB resident), descriptors and threads are sampled every five seconds. The first third of the time warms up;
 of what follows, the medians of three parts are compared: what leaks grows from each to the next. One step is a burst's,
@@ -7,9 +7,10 @@ whose buffers HAProxy keeps for the next (up to tune.memory.hot-size).
 
 import argparse
 import statistics
+import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from contextlib import ExitStack
 
 import httpx
@@ -21,7 +22,7 @@ from held import Held
 from ledger import Ledger
 from load import Background
 from sse import stream
-from stack import SERVICES, Stack
+from stack import SERVICES, Process, Stack
 from ways import ComposeStack, LocalStack
 
 EVERY_SECONDS = 5
@@ -29,7 +30,7 @@ EVERY_SECONDS = 5
 # Below is noise: a heap that settles, a health check's connection, a thread of a pool.
 ALLOWED = {"memory": (0.04, 2048), "descriptors": (0.1, 8), "threads": (0, 3)}
 
-Samples = dict[tuple[str, str], list[int]]  # (process, what): values in the order of time
+Samples = list[dict[str, Process]]  # in the order of time
 
 
 class Comers(Background):
@@ -60,16 +61,34 @@ class Comers(Background):
             self._end.wait(0.05)
 
 
+def ended(samples: Samples) -> set[str]:
+    """Return the processes that were not there all the time, or are not those that were there at first."""
+    return {
+        name
+        for name, first in samples[0].items()
+        for one in samples
+        if name not in one or one[name].started != first.started
+    }
+
+
+def warm(samples: Samples) -> dict[tuple[str, str], list[int]]:
+    """Return each figure of each process after warm-up, in the order of time: (process, what) -> values."""
+    warmed_up = samples[len(samples) // 3 :]
+    return {
+        (name, what): [getattr(one[name], what) for one in warmed_up if name in one]
+        for name in samples[0]
+        for what in ALLOWED
+    }
+
+
 def growth(samples: Samples) -> dict[tuple[str, str], tuple[float, float]]:
     """Return what has grown by more than is allowed: (process, what) -> the median after warm-up, and at the end."""
     grown = {}
-    most = max(map(len, samples.values()))
-    for (process, what), values in samples.items():
-        if len(values) < most / 2:
-            continue  # a health check, which is there now and then
-        settled = values[len(values) // 3 :]
-        third = len(settled) // 3
-        parts = settled[:third], settled[third:-third], settled[-third:]
+    for (process, what), values in warm(samples).items():
+        third = len(values) // 3
+        if not third:
+            continue  # it has ended
+        parts = values[:third], values[third:-third], values[-third:]
         first, middle, last = (statistics.median(part) for part in parts)
         share, amount = ALLOWED[what]
         if min(middle - first, last - middle) > (first * share + amount) / 2:
@@ -79,7 +98,7 @@ def growth(samples: Samples) -> dict[tuple[str, str], tuple[float, float]]:
 
 def soak(stack: Stack, minutes: float) -> tuple[Samples, dict[str, list[Ledger]]]:
     """Load the stack for so long; return the samples and what was sent, by the status that is due."""
-    samples: Samples = defaultdict(list)
+    samples: Samples = []
     ledgers: dict[str, list[Ledger]] = {"200": [], "404": []}
     for service in SERVICES:
         url = f"{stack.url}/{service}"
@@ -92,10 +111,7 @@ def soak(stack: Stack, minutes: float) -> tuple[Samples, dict[str, list[Ledger]]
             running.enter_context(each)
         end = time.monotonic() + minutes * 60
         while (left := end - time.monotonic()) > 0:
-            for process, (memory, threads, descriptors) in stack.processes().items():
-                samples[process, "memory"].append(memory)
-                samples[process, "threads"].append(threads)
-                samples[process, "descriptors"].append(descriptors)
+            samples.append(stack.processes())
             sent = sum(len(ledger.sent) for ledger in sending)
             print(f"soak: {left:.0f} s left, {sent} requests sent", flush=True)
             time.sleep(min(EVERY_SECONDS, max(left, 0)))
@@ -105,10 +121,10 @@ def soak(stack: Stack, minutes: float) -> tuple[Samples, dict[str, list[Ledger]]
 def report(samples: Samples) -> None:
     """Print each process's range of each figure after warm-up."""
     print(f"\n{'process':<44} {'memory KiB':>19} {'descriptors':>13} {'threads':>9}")
-    most = max(map(len, samples.values()))
-    for process in sorted({process for (process, _), values in samples.items() if len(values) >= most / 2}):
-        ranges = [samples[process, what][len(samples[process, what]) // 3 :] for what in ALLOWED]
-        print(f"{process:<44}", *(f"{min(v)}..{max(v)}".rjust(w) for v, w in zip(ranges, (19, 13, 9), strict=True)))
+    values = warm(samples)
+    for name in sorted(samples[0]):
+        ranges = [f"{min(v)}..{max(v)}" if (v := values[name, what]) else "ended" for what in ALLOWED]
+        print(f"{name:<44}", *(text.rjust(width) for text, width in zip(ranges, (19, 13, 9), strict=True)))
 
 
 def main() -> None:
@@ -124,16 +140,23 @@ def main() -> None:
     finally:
         stack.down()
     report(samples)
-    grown = growth(samples)
+    grown, gone = growth(samples), sorted(ended(samples))
     outcomes = [(status, seen) for status, many in ledgers.items() for one in many for seen in one.outcomes.values()]
     wrong = Counter(seen for status, seen in outcomes if seen != status)
     print(f"\n{len(outcomes)} requests, not answered with 200, or 404 where that was asked for: {dict(wrong)}")
     for (process, what), (first, last) in grown.items():
         print(f"soak: {process}: {what} grew from {first:.0f} to {last:.0f}", file=sys.stderr)
-    if grown or wrong:
+    for process in gone:
+        print(f"soak: {process}: has ended", file=sys.stderr)
+    if grown or gone or wrong:
         sys.exit(1)
     print("soak: nothing grew")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("soak: interrupted")
+    except (AssertionError, subprocess.TimeoutExpired) as failure:
+        sys.exit(f"soak: {failure}")

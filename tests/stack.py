@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import httpx
 
@@ -66,6 +66,15 @@ def locust_page() -> Iterator[str]:
         yield f"http://127.0.0.1:{os.environ.get('LOCUST_PORT', '8089')}"
     finally:
         run(*load, "rm", "--stop", "--force", "locust", "locust-worker")
+
+
+class Process(NamedTuple):
+    """What the kernel says of a process: resident memory in KiB, and its start in clock ticks after the machine's."""
+
+    memory: int
+    threads: int
+    descriptors: int
+    started: int
 
 
 class Stack:
@@ -138,17 +147,16 @@ class Stack:
             except ProcessLookupError:
                 pass
 
-    def processes(self) -> dict[str, tuple[int, int, int]]:
-        """Return the resident memory in KiB, the threads and the descriptors of every process, by a lasting name."""
+    def processes(self) -> dict[str, Process]:
+        """Return every process of the stack, by a name that one started in its place has as well."""
         raise NotImplementedError
 
-    def named(self, where: str, listed: str) -> dict[str, tuple[int, int, int]]:
+    def named(self, where: str, listed: str) -> dict[str, Process]:
         """Read what PROCESSES printed; a process is named by where it is, its program and its turn."""
-        found: dict[str, tuple[int, int, int]] = {}
+        found: dict[str, Process] = {}
         for number, line in enumerate(listed.splitlines(), 1):
-            program, *figures = line.rsplit(maxsplit=3)
-            memory, threads, descriptors = map(int, figures)
-            found[f"{where} {number} {program}"] = (memory, threads, descriptors)
+            program, *figures = line.rsplit(maxsplit=len(Process._fields))
+            found[f"{where} {number} {program}"] = Process(*map(int, figures))
         return found
 
     def log_readers(self) -> set[int]:

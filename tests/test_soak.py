@@ -1,10 +1,15 @@
 """./scripts/soak: that it runs, and its judgement: what has grown, and what has only settled."""
 
+import subprocess
+import sys
+
 import pytest
 
-from soak import growth
-from stack import Stack, run
-from ways import ComposeStack
+from soak import ended, growth
+from stack import Process, Stack, run
+from ways import PROCESSES, ComposeStack
+
+IDLE = Process(memory=1000, threads=1, descriptors=10, started=1)
 
 
 @pytest.mark.full
@@ -35,6 +40,33 @@ def test_a_minute_of_it_is_told_process_by_process(any_stack: Stack) -> None:
     ],
 )
 def test_what_grows_is_told_from_what_settles(what: str, values: list[int], grows: bool) -> None:
-    samples = {("wsgi-1", "memory"): [1000] * 120, ("asgi-1", what): values}
-    assert bool(growth(samples)) == grows
-    assert set(growth(samples)) <= {("asgi-1", what)}
+    samples = [{"wsgi-1": IDLE, "asgi-1": IDLE._replace(**{what: value})} for value in values]
+    assert set(growth(samples)) == ({("asgi-1", what)} if grows else set())
+
+
+@pytest.mark.parametrize(
+    ("processes", "gone"),
+    [
+        ([{"wsgi-1": IDLE}, {"wsgi-1": IDLE}, {"wsgi-1": IDLE, "runc": IDLE}], set()),
+        ([{"wsgi-1": IDLE, "asgi-1": IDLE}, {"wsgi-1": IDLE}, {"wsgi-1": IDLE}], {"asgi-1"}),
+        ([{"wsgi-1": IDLE}, {"wsgi-1": IDLE}, {"wsgi-1": IDLE._replace(started=9)}], {"wsgi-1"}),
+    ],
+)
+def test_a_process_that_ends_is_told_also_where_another_took_its_place(
+    processes: list[dict[str, Process]], gone: set[str]
+) -> None:
+    assert ended(processes) == gone
+    assert not growth(processes)
+
+
+def test_a_process_is_read_right_while_its_state_changes() -> None:
+    """Its lines move meanwhile, as "R (running)" is shorter than "S (sleeping)"."""
+    with subprocess.Popen([sys.executable, "-c", "import time\nwhile True: time.sleep(0.00002)"]) as restless:
+        try:
+            listed = run("bash", "-c", PROCESSES, "bash", *[f"/proc/{restless.pid}"] * 3000).stdout
+        finally:
+            restless.kill()
+    seen = [Process(*map(int, line.split()[1:])) for line in listed.splitlines()]
+    assert len(seen) == 3000
+    assert {(one.threads, one.started) for one in seen} == {(1, seen[0].started)}
+    assert all(one.memory > 1000 for one in seen)

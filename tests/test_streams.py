@@ -248,7 +248,7 @@ def test_a_websocket_that_sends_pings_and_never_reads_fills_no_memory(stack: Sta
 
 def memory_of_asgi(stack: Stack) -> int:
     """Return the memory of all ASGI replicas in KiB."""
-    return sum(memory for name, (memory, _, _) in stack.processes().items() if re.search(r"\basgi-\d", name))
+    return sum(one.memory for name, one in stack.processes().items() if re.search(r"\basgi-\d", name))
 
 
 def closed_with(socket: ClientConnection) -> int:

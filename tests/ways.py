@@ -5,19 +5,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
-from stack import ROOT, Stack, run
+from stack import ROOT, Process, Stack, run
 
-# Prints of processes the name, the resident memory in KiB, threads and descriptors, and starts none itself.
-PROCESSES = """
+# Prints of processes the name and what a Process is made of, and starts none itself. A status is read in one go: its
+# lines move while they are read one by one, as the words for the process's state differ in length.
+PROCESSES = r"""
+pattern=$'^Name:\t([^\n]+).*\nVmRSS:[ \t]+([0-9]+).*\nThreads:\t([0-9]+)'
 for process in ${@:-/proc/[0-9]*}; do
-  { read -r name <$process/comm && [ "$name" != bash ]; } 2>/dev/null || continue
-  memory=
-  while read -r key value _; do
-    case $key in VmRSS:) memory=$value ;; Threads:) threads=$value ;; esac
-  done <$process/status
-  [ -n "$memory" ] || continue  # it has just ended
-  set -- $process/fd/*
-  echo "$name $memory $threads $#"
+  status= stat=
+  { read -rd '' status <$process/status; read -r stat <$process/stat; } 2>/dev/null
+  after_name=(${stat##*) }) descriptors=($process/fd/*)
+  [[ $status =~ $pattern && ${after_name[19]-} ]] || continue  # it has just ended
+  case ${BASH_REMATCH[1]} in bash | runc*) continue ;; esac  # a health check, or this very script
+  echo "${BASH_REMATCH[@]:1}" ${#descriptors[@]} ${after_name[19]}
 done
 """
 
@@ -46,8 +46,8 @@ class LocalStack(Stack):
         found = children.read_text() if children.exists() else run("pgrep", "-P", str(first), check=False).stdout
         return [first, *map(int, found.split())]
 
-    def processes(self) -> dict[str, tuple[int, int, int]]:
-        found: dict[str, tuple[int, int, int]] = {}
+    def processes(self) -> dict[str, Process]:
+        found: dict[str, Process] = {}
         for line in self._control("status").splitlines():
             name = line.split()[0].partition(":")[2]
             pids = [f"/proc/{pid}" for pid in self.pids(name)]
@@ -88,11 +88,12 @@ class ComposeStack(Stack):
         listed = run("docker", "top", instance, "-eo", "pid,comm").stdout.splitlines()[1:]
         return [int(pid) for pid, name in map(str.split, listed) if name != "bash"]  # bash: a health check
 
-    def processes(self) -> dict[str, tuple[int, int, int]]:
-        found: dict[str, tuple[int, int, int]] = {}
+    def processes(self) -> dict[str, Process]:
+        found: dict[str, Process] = {}
         for line in run("docker", "compose", "ps", "--format", "{{.ID}} {{.Name}}").stdout.splitlines():
             container, name = line.split()
-            found |= self.named(name, run("docker", "exec", container, "bash", "-c", PROCESSES).stdout)
+            listed = run("docker", "exec", container, "bash", "-c", PROCESSES, check=False)  # it may just have ended
+            found |= self.named(name, listed.stdout)
         return found
 
     def log_readers(self) -> set[int]:
