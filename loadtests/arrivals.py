@@ -4,11 +4,11 @@ import random
 from collections.abc import Iterator
 
 
-def poisson(rate: float, start: float, seed: float | str) -> Iterator[float]:
+def poisson(rate: float, start: float, seed: float | str | None) -> Iterator[float]:
     """Yield the times of a Poisson process: `rate` arrivals a second on average, from `start` (seconds) on, for ever.
 
     Independent clients arrive so: gaps are exponential, and what has come before says nothing of what comes next.
-    The same seed gives the same arrivals.
+    The same seed gives the same arrivals, and none others each time.
     """
     if rate <= 0:
         raise ValueError(f"the rate must be above 0, not {rate}")

@@ -37,7 +37,7 @@ from streams import OPENED_A_SECOND, Stream
 
 WARM_UP_SECONDS = (0.5, 5.0)  # until every user of a closed loop has been answered once: at least, and at most
 OPEN_SECONDS = 60.0  # how long connections may take to open
-LAST_ANSWERS_SECONDS = 5.0  # how long requests of the measuring may still be answered, and then those after it
+LAST_ANSWERS_SECONDS = 15.0  # how long requests of the measuring may still be answered, and then those after it
 
 
 class Recorder:

@@ -161,12 +161,13 @@ class Open(Client):
 
     abstract = True
     rate = 10.0
-    seed = ""
+    seed = ""  # for arrivals that can be repeated; without one, those of no two users, or processes, are alike
 
     @task
     def arrive(self) -> None:
         """Send each request when it is due, for ever."""
-        for due in poisson(self.rate, time.perf_counter(), f"{self.seed}-{self.number}"):
+        seed = f"{self.seed}-{self.number}" if self.seed else None
+        for due in poisson(self.rate, time.perf_counter(), seed):
             if (early := due - time.perf_counter()) > 0:
                 gevent.sleep(early)
             if GAUGES.over:

@@ -16,6 +16,7 @@ from deployment import (
     SERVICES,
     SETTINGS,
     TIERS,
+    WHOLE_AND_IDLE,
     Elsewhere,
     LoadError,
     run,
@@ -50,7 +51,7 @@ class Compose(Elsewhere):
 
     def settle(self) -> None:
         """See Elsewhere."""
-        wait_until(lambda: settled(self._statistics(""), self.replicas), "all replicas are up, and idle")
+        wait_until(lambda: settled(self._statistics(""), self.replicas), WHOLE_AND_IDLE)
 
     def containers(self, service: str) -> list[Container]:
         """Return the service's running containers, the oldest first."""
@@ -147,7 +148,7 @@ class Compose(Elsewhere):
 
     def fresh(self) -> None:
         """See Elsewhere."""
-        run("docker", "compose", "restart")
+        run("docker", "compose", "restart", "--timeout", "1")
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         """See Elsewhere. None where the engine runs in a virtual machine: its processes are not this system's."""

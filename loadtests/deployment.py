@@ -41,6 +41,7 @@ def run(*command: str) -> str:
             text=True,
             check=True,
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for run.py alone
         )
     except subprocess.CalledProcessError as error:
         complaint = (error.stderr or error.stdout).strip().splitlines()[-1:] or [f"exit status {error.returncode}"]
@@ -54,6 +55,7 @@ def cores() -> tuple[list[int], int | None]:
     return (usable[:-1], usable[-1]) if len(usable) > 1 else (usable, None)
 
 
+WHOLE_AND_IDLE = "all replicas are up, and hold no stream or request of anybody else's"
 SETTINGS = ("ACCESS_LOG", "BALANCE", "WSGI_MAXCONN", "WSGI_STREAMS")
 
 

@@ -129,7 +129,9 @@ class Generator:
             with suppress(BrokenPipeError):
                 print(json.dumps(spec), file=self._process.stdin, flush=True)
             for line in self._process.stdout or ():
-                if not line.startswith("{"):  # what Python, Locust or the engine have to say
+                if not (
+                    line.startswith("{") and line.endswith("}\n")
+                ):  # Python, Locust, the engine; or cut off by its end
                     complaint = line.strip() or complaint
                     continue
                 said = json.loads(line)

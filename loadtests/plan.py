@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 REPETITIONS = {"quick": 3, "full": 5, "smoke": 1}
 OVERHEAD_SECONDS = 0.7  # of a measurement: a process is forked, warms up, and tells what it saw
 SETTLING_SECONDS = 2.0  # of one with streams: the stack notices that they have gone
+FRESH_SECONDS = 10.0  # of one whose memory is measured: the stack is started anew
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,13 @@ class Planned:
     repetition: int
     seconds: float  # of measuring
     streaming: float = 0.0  # seconds that its streams take to open, and to go
+    fresh: bool = False  # the memory that its streams take is measured, of a stack just started: none is used again
     tool: str = "locust"
+
+    @property
+    def around(self) -> float:
+        """Return the seconds that it takes beside its measuring, and beside what all take."""
+        return self.streaming + FRESH_SECONDS * self.fresh
 
 
 def scenarios() -> dict[str, tuple[Scenario, str]]:
@@ -59,11 +66,12 @@ def seconds(scenario: Scenario, size: str) -> float:
 def plan(scenario: Scenario, size: str, chance: random.Random) -> list[Planned]:
     """Return the measurements of a scenario: every repetition has all, each in an order of chance."""
     planned: list[Planned] = []
-    lasts = seconds(scenario, size)
+    lasts, where = seconds(scenario, size), points(scenario, size)
+    most = max(map(max, where.values())) if scenario.drawn == "streams" else None
     for repetition in range(REPETITIONS[size]):
         cells = [
-            Planned(name, point, repetition, lasts, streaming(scenario.variants[name], point))
-            for name, at in points(scenario, size).items()
+            Planned(name, point, repetition, lasts, streaming(scenario.variants[name], point), point == most)
+            for name, at in where.items()
             for point in at
         ]
         if scenario.cross_check:
@@ -85,7 +93,7 @@ def listing() -> Iterator[str]:
         lengths = []
         for size in ("quick", "full"):
             cells = plan(scenario, size, random.Random(0))
-            length = sum(cell.seconds + cell.streaming + OVERHEAD_SECONDS for cell in cells)
+            length = sum(cell.seconds + cell.around + OVERHEAD_SECONDS for cell in cells)
             lengths.append(f"{length / 60:4.1f} min")
         yield f"{name:12} {lengths[0]}, --full {lengths[1]}   {doc}"
 
@@ -94,7 +102,7 @@ class Progress:
     """Tells how far the run is, and how long it still takes."""
 
     def __init__(self, planned: list[Planned]) -> None:
-        self.left, self.count, self.done = [cell.seconds + cell.streaming for cell in planned], len(planned), 0
+        self.left, self.count, self.done = [cell.seconds + cell.around for cell in planned], len(planned), 0
         self.overhead, self.began = OVERHEAD_SECONDS, time.monotonic()
 
     def step(self, what: str) -> None:

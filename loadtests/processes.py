@@ -6,7 +6,19 @@ from pathlib import Path
 
 import psutil
 
-from deployment import ROOT, SERVICES, SETTINGS, TIERS, Elsewhere, run, servers, settled, wait_until
+from deployment import (
+    ROOT,
+    SERVICES,
+    SETTINGS,
+    TIERS,
+    WHOLE_AND_IDLE,
+    Elsewhere,
+    LoadError,
+    run,
+    servers,
+    settled,
+    wait_until,
+)
 
 
 class Local(Elsewhere):
@@ -44,7 +56,7 @@ class Local(Elsewhere):
 
     def settle(self) -> None:
         """See Elsewhere."""
-        wait_until(self._settled, "all replicas are up, and idle")
+        wait_until(self._settled, WHOLE_AND_IDLE)
 
     def _settled(self) -> bool:
         try:
@@ -85,15 +97,19 @@ class Local(Elsewhere):
     def facts(self) -> dict[str, str]:
         """See Elsewhere."""
         settings = self.supervisor.environ()
-        return {name: settings[name] for name in SETTINGS if name in settings} | {
-            "haproxy": run("haproxy", "-v").split()[2],
-            "python": run(".venv/wsgi/bin/python", "-V").split()[1],
-            **{package: version(ROOT / ".venv/wsgi", package) for package in ("gunicorn", "flask")},
-            **{package: version(ROOT / ".venv/asgi", package) for package in ("uvicorn", "fastapi")},
-        }
+        return (
+            {name: settings[name] for name in SETTINGS if name in settings}
+            | {"haproxy": run("haproxy", "-v").split()[2], "python": run(".venv/wsgi/bin/python", "-V").split()[1]}
+            | versions(ROOT / ".venv/wsgi", "gunicorn", "flask")
+            | versions(ROOT / ".venv/asgi", "uvicorn", "fastapi")
+        )
 
 
-def version(environment: Path, package: str) -> str:
-    """Return the version of a package in a virtual environment."""
-    code = f"from importlib.metadata import version; print(version({package!r}))"
-    return run(str(environment / "bin/python"), "-c", code)
+def versions(environment: Path, *packages: str) -> dict[str, str]:
+    """Return the versions of those of the packages that a virtual environment has."""
+    found = {}
+    for package in packages:
+        code = f"from importlib.metadata import version; print(version({package!r}))"
+        with suppress(LoadError):  # somebody has replaced it
+            found[package] = run(str(environment / "bin/python"), "-c", code)
+    return found

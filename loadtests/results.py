@@ -5,6 +5,7 @@ and with what the tiers used. A report needs nothing else.
 """
 
 import json
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -22,16 +23,16 @@ FORMAT = 2  # of run.json and cells.jsonl; another one cannot be read
 
 @dataclass
 class Figures:
-    """The figures of one variant at one point, each as the values of its valid repetitions."""
+    """The figures of one variant at one point: of each its values, by the valid repetitions that have one."""
 
-    values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    values: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
     invalid: list[str] = field(default_factory=list)  # of each invalid one the reasons
     cells: list[Cell] = field(default_factory=list)
 
     def median(self, figure: str) -> float | None:
         """Return the median of the repetitions, or None where there is no valid one."""
-        values = [value for value in self.values.get(figure, ()) if value == value]
-        return statistics.median(values) if values else None
+        values = self.values.get(figure)
+        return statistics.median(values.values()) if values else None
 
     def judged(self, figure: str) -> float | None:
         """Return what a threshold is compared with: of what failed or was lost the most, of all else the median."""
@@ -40,8 +41,14 @@ class Figures:
 
     def range(self, figure: str) -> tuple[float, float] | None:
         """Return the lowest and the highest."""
-        values = [value for value in self.values.get(figure, ()) if value == value]
-        return (min(values), max(values)) if values else None
+        values = self.values.get(figure)
+        return (min(values.values()), max(values.values())) if values else None
+
+    def ratio(self, figure: str, base: Self | None) -> float | None:
+        """Return the median of the ratios to `base` in the same repetitions: each met one state of the machine."""
+        ours, theirs = self.values.get(figure, {}), base.values.get(figure, {}) if base else {}
+        ratios = [ours[repetition] / theirs[repetition] for repetition in ours.keys() & theirs if theirs[repetition]]
+        return statistics.median(ratios) if ratios else None
 
 
 def figures(cell: Cell, series: str) -> dict[str, float]:
@@ -163,7 +170,8 @@ class Run:
                 continue
             kept.cells.append(cell)
             for name, value in figures(cell, declared["series"]).items():
-                kept.values[name].append(value)
+                if not math.isnan(value):  # a percentile of nothing
+                    kept.values[name][cell["repetition"]] = value
         order = list(declared["variants"])
         return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
 
@@ -193,13 +201,14 @@ def concerns(threshold: Threshold, where: tuple[str, float]) -> bool:
 
 def judge(scenario: str, threshold: Threshold, summary: Summary) -> Verdict:
     """Compare the worst that the threshold is about with its limit; where any of it is unknown, nothing is known."""
-    judged = {where: found.judged(threshold.figure) for where, found in summary.items() if concerns(threshold, where)}
-    factor: float | None = 1.0
-    if threshold.times is not None:
+    concerned = {where: found for where, found in summary.items() if concerns(threshold, where)}
+    if threshold.times is None:
+        judged = {where: found.judged(threshold.figure) for where, found in concerned.items()}
+    else:
         variant, point = threshold.times  # which is a list where it was read again
         base = summary.get((variant, point))
-        factor = base.judged(threshold.figure) if base else None
-    known = {where: value / factor for where, value in judged.items() if value is not None} if factor else {}
+        judged = {where: found.ratio(threshold.figure, base) for where, found in concerned.items()}
+    known = {where: value for where, value in judged.items() if value is not None}
     if not known or len(known) < len(judged):
         return Verdict(scenario, str(threshold), f"{len(known)} of {len(judged)} valid", None)
     pick = max if threshold.at_least is None else min

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -63,7 +64,7 @@ class Session:
             except KeyboardInterrupt:
                 results.conditions["partial"] = "interrupted"
             except (LoadError, subprocess.SubprocessError, DockerException, psutil.Error, OSError) as error:
-                results.conditions["partial"] = str(error)
+                results.conditions["partial"] = str(error) if still_answers(stack) else "the stack no longer answers"
             results.conditions["ended"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             results.save_conditions()
         return results
@@ -135,17 +136,12 @@ class Session:
         progress = Progress([cell for planned in plans.values() for cell in planned])
         for name, planned in plans.items():
             scenario, _ = self.scenarios[name]
-            baseline: dict[str, int] = {}
-            if scenario.drawn == "streams" and self.size != "smoke":
-                stack.fresh()
-                stack.settle()
-                baseline = stack.memory()
             for cell in planned:
                 tool = "" if cell.tool == "locust" else f", by {cell.tool}"
                 progress.step(f"{name}: {cell.variant}, {cell.point:g} {scenario.axis}{tool}")
+                baseline = fresh_memory(stack) if cell.fresh else {}
                 measurement = Measurement(stack, generator, name, scenario, cell)
-                most = cell.point == max(other.point for other in planned)
-                seen = measurement.make(baseline if most else {}, f"{self.seed}-{name}-{cell.repetition}")
+                seen = measurement.make(baseline, f"{self.seed}-{name}-{cell.repetition}")
                 results.add(seen)
                 for reason in seen["invalid"]:
                     print(f"load:      invalid: {reason}")
@@ -157,6 +153,22 @@ class Session:
                     stack.settle()
                 progress.stepped()
             stack.done()
+
+
+def fresh_memory(stack: Elsewhere) -> dict[str, int]:
+    """Return the memory of each tier without load, in bytes."""
+    with ThreadPoolExecutor(1) as to_its_end:  # an interruption leaves no stack behind that is half stopped
+        to_its_end.submit(stack.fresh).result()
+    stack.settle()
+    return stack.memory()
+
+
+def still_answers(stack: Elsewhere) -> bool:
+    """Tell whether the stack is there; also where the engine that knows has ended."""
+    try:
+        return stack.answers()
+    except (DockerException, OSError):
+        return False
 
 
 def all_failed(seen: Cell) -> str:
@@ -263,5 +275,5 @@ if __name__ == "__main__":
         print(f"load: {error}", file=sys.stderr)
         sys.exit(FAILED)
     except OSError as error:
-        print(f"load: {error.strerror}: {error.filename or RESULTS}", file=sys.stderr)
+        print(f"load: {f'{error.strerror}: {error.filename or RESULTS}' if error.strerror else error}", file=sys.stderr)
         sys.exit(FAILED)

@@ -53,8 +53,9 @@ class Threshold:
 
     The figures: `rate` (answers with 200 a second), `failed` (the share of the rest, 0 to 1: among requests, or among
     what streams report), `p50`, `p95`, `p99` (ms), `cpu_us` (CPU time of the stack for a request, us), `share` (of the
-    slowed replica among all requests, 0 to 1), `lost` (events that a stream left out).
-    With `times` the limit is a factor, to be multiplied with the figure of that variant at that point.
+    slowed replica among all requests, 0 to 1), `lost` (events that a stream left out, but for those of a WebSocket's
+    outage, which are not sent again).
+    With `times` the limit is one of the ratio to the figure of that variant at that point, in the same repetition.
 
     Raises ValueError unless there is one limit, `at_most` or `at_least`.
     """

@@ -14,7 +14,7 @@ import pytest
 from arrivals import poisson
 from gates import Generator, broken
 from histogram import Histogram
-from results import FORMAT, Run
+from results import FORMAT, Figures, Run, figures, judge
 from scenario import Scenario, Threshold, Variant
 from stack import ROOT, load, run
 
@@ -82,6 +82,56 @@ def test_each_gate_closes_on_a_bad_generator(gate: str, bad: float, says: str) -
     assert broken(GOOD) == []
     (reason,) = broken(GOOD | {gate: bad})  # type: ignore[arg-type]
     assert says in reason
+
+
+def test_what_held_streams_and_unanswered_requests_cost_is_counted() -> None:
+    cell = {
+        "seconds": 2,
+        "series": {
+            "GET /json": {"times": [[5, 90]], "failed": {"503": 8}},
+            "SSE delivery": {"times": [[20, 50], [30, 50]], "failed": {}},
+            "SSE lost": {"times": [], "failed": {"LostError 3": 2, "LostError 1": 1}},
+            "SSE outage": {"times": [[900, 4]], "failed": {}},
+            "WS disconnect": {"times": [], "failed": {"EndError the stream ended": 5}},
+        },
+        "overdue": 1,
+        "generator": GOOD | {"started": 100, "wanted": 64, "open": 64, "cpu": 0.49},
+        "generator_bytes": 64 * 20 * 1024,
+        "memory": {"asgi": 64 * 40 * 1024},
+        "cpu": {"haproxy": 0.098, "asgi": 0.196},
+        "slowed": "slow",
+        "served": {"slow": 10, "other": 30},
+    }
+    expected = {
+        "rate": 45,
+        "failed": 0.1,  # eight refused and two unanswered, of a hundred
+        "delivery": 30,
+        "outage": 900,
+        "lost": 8,  # seven left out, one overdue
+        "disconnects": 5,
+        "reconnects": 4,
+        "haproxy_us": 1000,
+        "asgi_us": 2000,
+        "cpu_us": 3000,
+        "generator_us": 10_000,
+        "asgi_kib": 40,
+        "generator_kib": 20,
+        "share": 0.25,
+    }
+    found = figures(cell, "GET")
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+def test_a_ratio_is_that_of_measurements_of_the_same_repetition() -> None:
+    """The medians are 1,000 and 2,000, since the machine was slow once for one of the two and once for both."""
+    summary = {
+        ("WSGI", 16.0): Figures({"rate": {0: 2000, 1: 1000, 2: 2000}}),
+        ("WSGI", 256.0): Figures({"rate": {0: 1000, 1: 1000, 2: 2000}}),
+        ("ASGI", 256.0): Figures({"rate": {3: 2000}}),
+    }
+    for variant, met in (("WSGI", True), ("ASGI", None)):
+        threshold = Threshold("rate", at_least=0.8, variant=variant, point=256, times=("WSGI", 16))
+        assert judge("throughput", threshold, summary).met is met
 
 
 def made_up(
@@ -347,6 +397,22 @@ for name, (scenario, _) in plan.scenarios().items():
 """
 
 
+SEEDS = """
+import clients
+from locust.env import Environment
+clients.poisson = lambda rate, start, seed: print(seed) or ()
+for seed in ("", "7"):
+    user = type("Crowd", (clients.Open,), {"seed": seed, "host": "http://127.0.0.1:1"})(Environment())
+    user.on_start()
+    user.arrive()
+"""
+
+
+def test_arrivals_are_alike_only_where_a_seed_asks_for_it() -> None:
+    """On Locust's page each worker has a user of number 0: theirs must not arrive together."""
+    assert python(SEEDS) == "None\n7-1\n"
+
+
 def test_held_streams_are_measured_for_longer_than_their_interval() -> None:
     assert python(INTERVALS).splitlines() == ["events True", "events True", "websockets True"]
 
@@ -364,11 +430,11 @@ def test_a_threshold_about_what_is_never_measured_is_refused() -> None:
 
 
 ENDS_AT_ONCE = """
-import locust, deployment, measurement, time
+import locust, deployment, measurement, sys, time
 
 class Gone(deployment.Elsewhere):
     def within(self, command):
-        return ["sh", "-c", "echo no such container; exit 1"]
+        return ["sh", "-c", sys.argv[1] + "; exit 1"]
 
 try:
     with Gone("http://127.0.0.1:1").generate("python", "cell.py") as process:
@@ -379,5 +445,6 @@ except deployment.LoadError as error:
 """
 
 
-def test_a_generator_that_ends_says_why() -> None:
-    assert python(ENDS_AT_ONCE) == "the generator failed: no such container\n"
+@pytest.mark.parametrize("says", ["no such container", '{"event": "se'])
+def test_a_generator_that_ends_says_why(says: str) -> None:
+    assert python(ENDS_AT_ONCE, f"printf '{says}'") == f"the generator failed: {says}\n"

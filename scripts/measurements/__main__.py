@@ -27,6 +27,8 @@ Compose and wrk on Linux, and the images built (./scripts/up once). Takes some 2
 import argparse
 import os
 import platform
+import shutil
+import sys
 from collections.abc import Callable
 
 from comparison import adapted, bare, proxies, services
@@ -136,10 +138,15 @@ def main() -> None:
         parser.error("--rounds: 2 at least")
     if unknown := set(arguments.names) - set(MEASUREMENTS):
         parser.error(f"no measurement is called {', '.join(sorted(unknown))} (see measure --help)")
+    if missing := [tool for tool in ("docker", "wrk") if not shutil.which(tool)]:
+        sys.exit(f"measure: {' and '.join(missing)} must be installed")
     print(f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, wrk -t1")
     for name in arguments.names or MEASUREMENTS:
         MEASUREMENTS[name](arguments.rounds)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("measure: interrupted")
