@@ -39,14 +39,8 @@ def any_stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def stack(any_stack: Stack) -> Stack:
-    """The stack with default settings, whole; started where it does not run so yet, or a failed test has left it."""
-    if any_stack.settings != {}:
-        any_stack.up()
-    try:
-        any_stack.wait_whole()
-    except AssertionError:
-        any_stack.up()
-        any_stack.wait_whole()
+    """The stack with default settings, whole."""
+    any_stack.ensure()
     return any_stack
 
 

@@ -27,10 +27,8 @@ class Journaled:
         }
 
     def start(self, **settings: str) -> None:
-        """Start the stack with these settings beside its own, unless it runs so."""
-        if self.stack.settings != self._settings | settings:
-            self.stack.up(**self._settings | settings)
-        self.stack.wait_whole()
+        """Have the stack run with these settings beside its own."""
+        self.stack.ensure(**self._settings | settings)
 
     @contextmanager
     def settings_in_the_environment(self) -> Iterator[None]:

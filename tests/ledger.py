@@ -26,7 +26,7 @@ class Ledger(Background):
 
     def __init__(self, url: str, rate: float, method: str = "GET", *, keyed: bool = False) -> None:
         self.sent: list[str] = []
-        self.outcomes: dict[str, str] = {}
+        self.outcomes: dict[str, str] = {}  # still growing where it is looked at before the end
         self.ended: dict[str, float] = {}
         self.seconds: list[float] = []
         self._rate, self._method, self._keyed = rate, method, keyed
@@ -88,12 +88,12 @@ class Ledger(Background):
     @property
     def acknowledged(self) -> set[str]:
         """The ids that were answered with 200."""
-        return {entry for entry, outcome in self.outcomes.items() if outcome == "200"}
+        return {entry for entry, outcome in list(self.outcomes.items()) if outcome == "200"}
 
     @property
     def failures(self) -> dict[str, int]:
         """Everything that was not answered with 200, counted."""
-        return dict(Counter(outcome for outcome in self.outcomes.values() if outcome != "200"))
+        return dict(Counter(outcome for outcome in list(self.outcomes.values()) if outcome != "200"))
 
     def goodput(self, start: float, end: float) -> float:
         """Return the answers with 200 that came in a second, between two times of the monotonic clock."""

@@ -134,8 +134,12 @@ def main() -> None:
     parser.add_argument("--local", action="store_true")
     arguments = parser.parse_args()
     stack: Stack = LocalStack() if arguments.local else ComposeStack()
-    stack.up()
     try:
+        try:
+            stack.ensure()
+        except AssertionError as failure:
+            print(f"soak: {failure}", file=sys.stderr)
+            sys.exit(2)
         samples, ledgers = soak(stack, arguments.minutes)
     finally:
         stack.down()

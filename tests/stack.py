@@ -92,6 +92,16 @@ class Stack:
         run(*self.up_command, env=self.defaults | env)
         self.settings = env
 
+    def ensure(self, **env: str) -> None:
+        """Have it run with these settings, and whole; it is started where a failed test has left it otherwise."""
+        if self.settings != env:
+            self.up(**env)
+        try:
+            self.wait_whole()
+        except (AssertionError, httpx.TransportError):
+            self.up(**env)
+            self.wait_whole()
+
     def down(self) -> None:
         """End, and leave nothing."""
         run("./scripts/down")
@@ -100,7 +110,7 @@ class Stack:
     def instances(self, service: str) -> set[str]:
         """Return the replicas that answered 30 requests."""
         found: set[str] = set()
-        with httpx.Client(base_url=self.url) as client:
+        with httpx.Client(base_url=self.url, timeout=30) as client:
             for _ in range(30):
                 answer = client.get(f"/{service}/whoami")
                 if answer.status_code == 200:
@@ -115,7 +125,7 @@ class Stack:
 
     def statistics(self) -> Iterator[dict[str, str]]:
         """Yield the rows of HAProxy's own statistics: frontends, backends and servers."""
-        lines = httpx.get(f"{self.admin}/stats;csv").text.splitlines()
+        lines = httpx.get(f"{self.admin}/stats;csv", timeout=30).text.splitlines()
         names = lines[0].removeprefix("# ").split(",")
         for line in lines[1:]:
             yield dict(zip(names, line.split(","), strict=False))

@@ -196,7 +196,7 @@ def test_the_websockets_of_a_foreign_application_are_closed_with_1012(foreign: S
 
 @pytest.mark.parametrize("path", ["feed", "writes"])  # as PEP 3333's iterable, and through its `write`
 def test_streams_at_any_path_take_no_more_threads_than_they_may(foreign: Stack, path: str) -> None:
-    time.sleep(1)  # until the replicas have noticed that the clients of the test before are gone
+    time.sleep(3)  # until the replicas have noticed that the clients of the test before are gone
     with ThreadPoolExecutor(40) as background, httpx.Client(base_url=foreign.url) as client:
         enough = threading.Event()
         feeds = [background.submit(feed_status, f"{foreign.url}/wsgi/{path}", enough) for _ in range(40)]

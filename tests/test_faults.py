@@ -46,6 +46,9 @@ def test_the_ledger_finds_what_was_dropped_and_doubled_and_nothing_else(journale
     assert not found.failed
 
 
+# So long that some are in flight on each replica, and so short that two replicas have room for all, also for those that
+# are sent again: where they have none, the second attempt goes to the dead one again.
+SLOW_ENTRY = "entry/{id}?seconds=0.02"
 IN_FLIGHT = {"wsgi": 4, "asgi": 12}  # the most on one replica: its places; far more than so few requests take
 
 
@@ -55,7 +58,7 @@ def test_killing_a_process_costs_only_the_posts_in_flight_there(journaled: Journ
     stack = journaled.stack
     before = {service: stack.instances(service) for service in SERVICES}
     names = [min(instances) for instances in before.values()]
-    with traffic(journaled, "entry/{id}?seconds=0.05") as seen:
+    with traffic(journaled, SLOW_ENTRY) as seen:
         killed = {stack.pids(name)[0 if process == "first" else -1] for name in names}
         stack.kill(*killed)
         wait_until(lambda: before == {service: stack.instances(service) for service in SERVICES}, "they are back")
@@ -69,11 +72,11 @@ def test_killing_a_process_costs_only_the_posts_in_flight_there(journaled: Journ
 def test_killing_a_container_costs_only_the_posts_in_flight_there(journaled: Journaled) -> None:
     """To Docker a kill from the host is a stop by hand: nothing starts it again."""
     names = victims(journaled.stack)
-    with traffic(journaled, "entry/{id}?seconds=0.05") as seen:
+    with traffic(journaled, SLOW_ENTRY) as seen:
         run("docker", "kill", *names)
         time.sleep(3)
-    assert_kept(journaled, seen, IN_FLIGHT)
     run("docker", "start", *names)
+    assert_kept(journaled, seen, IN_FLIGHT)
     journaled.stack.wait_whole()
 
 
@@ -83,7 +86,7 @@ def test_running_out_of_memory_costs_only_the_posts_in_flight_there(journaled: J
     """A POST takes more than its container may have, and the kernel ends the process that serves it."""
     stack = journaled.stack
     before = serving(stack)
-    with traffic(journaled, "entry/{id}?seconds=0.05") as seen:
+    with traffic(journaled, SLOW_ENTRY) as seen:
         for service in SERVICES:
             with suppress(httpx.RemoteProtocolError):
                 assert httpx.post(f"{stack.url}/{service}/entry/greedy?mib=4000", timeout=60).status_code == 502
@@ -219,14 +222,15 @@ def test_a_slow_replica_costs_nothing(journaled: Journaled) -> None:
 def test_of_a_service_whose_replicas_fail_every_check_the_replicas_are_asked_all_the_same(journaled: Journaled) -> None:
     """All are frozen until HAProxy has given them up; then they go on, and answer before a check finds that out."""
     stack = journaled.stack
-    names = [name for service in SERVICES for name in stack.instances(service)]
+    # The WSGI replicas are the last to be frozen, so the first to go on: their few places fill meanwhile.
+    names = [name for service in reversed(SERVICES) for name in stack.instances(service)]
     with ExitStack() as frozen:
         for name in names:
             frozen.enter_context(stack.frozen(name))
         backends = [f"{service}{kind}" for service in SERVICES for kind in ("", "_once", "_streams")]
         wait_until(lambda: not any(map(stack.up_servers, backends)), "all are given up")
-        gets = [Ledger(f"{stack.url}/{service}/whoami", 5) for service in SERVICES]
-        posts = [Ledger(f"{stack.url}/{service}/entry/{{id}}", 5, "POST") for service in SERVICES]
+        gets = [Ledger(f"{stack.url}/{service}/whoami", 2) for service in SERVICES]
+        posts = [Ledger(f"{stack.url}/{service}/entry/{{id}}", 2, "POST") for service in SERVICES]
         streams = [Held(stack.url, service) for service in SERVICES]
         with ExitStack() as asking:
             for client in (*gets, *posts, *streams):
@@ -260,14 +264,12 @@ def test_a_post_is_sent_again_only_with_a_key_that_the_operator_says_is_honoured
         **{f"{honoured.upper()}_IDEMPOTENCY_KEY": "honoured", f"{other.upper()}_IDEMPOTENCY_KEY": "ignored"}
     )
     stack = journaled.stack
-    entry = "entry/{id}?seconds=0.4"  # so long that some are in flight on each replica
+    entry = "entry/{id}?seconds=0.4"  # with 12 a second, one or two are in flight on each replica
     retried = sum(masked(stack, honoured).values())
     with (
-        # One in flight on each replica, so that those that live have places free: where they have none, the second
-        # attempt goes to the dead one again.
         Ledger(f"{stack.url}/{honoured}/entry/{{id}}?seconds=0.3", 12, "POST", keyed=True) as safe,
-        Ledger(f"{stack.url}/{other}/{entry}", 20, "POST", keyed=True) as unsafe,
-        Ledger(f"{stack.url}/{honoured}/{entry}", 20, "POST") as keyless,
+        Ledger(f"{stack.url}/{other}/{entry}", 12, "POST", keyed=True) as unsafe,
+        Ledger(f"{stack.url}/{honoured}/{entry}", 12, "POST") as keyless,
     ):
         time.sleep(1)
         stack.kill(*(pid for name in victims(stack) for pid in stack.pids(name)))

@@ -28,7 +28,7 @@ def test_a_reload_loses_nothing(journaled: Journaled, pytestconfig: pytest.Confi
     often = pytestconfig.getoption("--full")
     processes = haproxy_processes(journaled.stack)
     with traffic(journaled) as seen:
-        for _ in range(100 if often else 5):
+        for _ in range(100 if often else 3):
             run("./scripts/reload")
             time.sleep(0.5)  # else some twenty old processes, with checks of their own, share a processor
     assert_kept(journaled, seen)
@@ -172,7 +172,7 @@ def test_scaling_out_and_in_loses_nothing(journaled: Journaled) -> None:
     stack = journaled.stack
     with traffic(journaled) as seen:
         scale(6)
-        wait_until(lambda: all(len(stack.instances(service)) == 6 for service in SERVICES), "six of each answer", 5)
+        wait_until(lambda: all(len(stack.instances(service)) == 6 for service in SERVICES), "six of each answer")
         # Whichever go, they hold streams: the new ones have the fewest, so these are opened there.
         with Held(stack.url, "wsgi") as wsgi, Held(stack.url, "asgi") as asgi:
             wait_until(lambda: all(map(all, (wsgi.events, asgi.events))), "they are open")

@@ -40,8 +40,9 @@ class LocalStack(Stack):
         return f"stack:{instance}"
 
     def pids(self, instance: str) -> list[int]:
-        first = int(self._control("pid", self._name(instance)))
-        assert first, f"{instance} does not run"
+        said = self._control("pid", self._name(instance)).strip()
+        assert said.isdigit() and said != "0", f"{instance} does not run"
+        first = int(said)
         children = Path(f"/proc/{first}/task/{first}/children")
         found = children.read_text() if children.exists() else run("pgrep", "-P", str(first), check=False).stdout
         return [first, *map(int, found.split())]
@@ -81,12 +82,19 @@ class LocalStack(Stack):
         return "".join(path.read_text() for path in sorted((ROOT / ".run").glob(f"{service}*.log")))
 
 
+def is_passing(name: list[str]) -> bool:
+    """Tell from what `ps` calls it whether a process of a container is a health check's, or has ended."""
+    return name[0].startswith(("bash", "runc")) or "<defunct>" in name
+
+
 class ComposeStack(Stack):
     """Containers. An instance is a container's short id, which is its host name."""
 
     def pids(self, instance: str) -> list[int]:
+        first = int(run("docker", "inspect", "--format", "{{.State.Pid}}", instance).stdout)
         listed = run("docker", "top", instance, "-eo", "pid,comm").stdout.splitlines()[1:]
-        return [int(pid) for pid, name in map(str.split, listed) if name != "bash"]  # bash: a health check
+        found = [int(pid) for pid, *name in map(str.split, listed) if not is_passing(name)]
+        return sorted(found, key=lambda pid: (pid != first, pid))  # numbers begin again at 2^15 or so
 
     def processes(self) -> dict[str, Process]:
         found: dict[str, Process] = {}
