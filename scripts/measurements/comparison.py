@@ -14,6 +14,8 @@ from engine import HAPROXY, PROJECT, ROOT, address, container, cpu_seconds, ngin
 
 HERE = Path(__file__).parent
 SECONDS = 1
+# Of a container that opens a connection for each request: else its ports run out, each being kept for a minute.
+MANY_CONNECTIONS = ("--sysctl=net.ipv4.tcp_tw_reuse=1", "--sysctl=net.ipv4.ip_local_port_range=1024 65535")
 
 
 def milliseconds(figure: str) -> float:
@@ -22,10 +24,10 @@ def milliseconds(figure: str) -> float:
     return float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
 
 
-def load(url: str, clients: int) -> tuple[int, float, float, float]:
+def load(url: str, clients: int, within: Sequence[str]) -> tuple[int, float, float, float]:
     """Load with keep-alive clients, POST for /echo; return requests, requests a second, and p50 and p99 in ms."""
     script = ["-s", str(HERE / "post.lua")] if url.endswith("/echo") else []
-    said = run("wrk", "-t1", f"-c{clients}", f"-d{SECONDS}s", "--latency", *script, url)
+    said = run(*within, "wrk", "-t1", f"-c{clients}", f"-d{SECONDS}s", "--latency", *script, url)
     if "Non-2xx" in said or "Socket errors" in said:
         sys.exit(f"measure: not every request was answered with 200:\n{said}")
     percentiles = dict(re.findall(r"(50|99)%\s+(\S+)", said))
@@ -33,8 +35,14 @@ def load(url: str, clients: int) -> tuple[int, float, float, float]:
     return int(requests), float(rate), milliseconds(percentiles["50"]), milliseconds(percentiles["99"])
 
 
-def compare(title: str, variants: dict[str, tuple[str, list[str]]], clients: Sequence[int], rounds: int) -> None:
-    """Load the variants (name: URL, containers) in turns and print a table of medians and ranges."""
+def compare(
+    title: str,
+    variants: dict[str, tuple[str, list[str]]],
+    clients: Sequence[int],
+    rounds: int,
+    within: Sequence[str] = (),
+) -> None:
+    """Load the variants (name: URL, containers) in turns, by wrk here or `within`; print a table of the medians."""
     figures: dict[tuple[int, str], list[tuple[float, ...]]] = {}
     for number in range(rounds):
         for name in random.sample(list(variants), len(variants)):
@@ -42,7 +50,7 @@ def compare(title: str, variants: dict[str, tuple[str, list[str]]], clients: Seq
             for count in clients:
                 print(f"  {title}: round {number + 1} of {rounds}: {name}, {count} clients", file=sys.stderr)
                 before = cpu_seconds(containers)
-                requests, rate, p50, p99 = load(url, count)
+                requests, rate, p50, p99 = load(url, count, within)
                 cost = (cpu_seconds(containers) - before) / requests * 1e6
                 figures.setdefault((count, name), []).append((cost, rate, p50, p99))
     print(f"\n{title}, {rounds} rounds of {SECONDS} s\n")
@@ -121,7 +129,8 @@ def bare(service: str, rounds: int, command: list[str]) -> None:
         config = Path(folder, "nginx.conf")
         config.write_text((HERE / "nginx-plain.conf").read_text().replace("APPLICATION", behind))
         mount = f"--volume={config}:/etc/nginx/nginx.conf:ro"
-        nginx = running.enter_context(container("nginx", mount, f"{PROJECT}-nginx"))
+        nginx = running.enter_context(container("nginx", *MANY_CONNECTIONS, mount, f"{PROJECT}-nginx"))
+        wrk = running.enter_context(container("wrk", *MANY_CONNECTIONS, f"{PROJECT}-nginx", "sleep", "infinity"))
         server = " ".join(command[:3])
         where = {
             "this stack, ACCESS_LOG=problems": (ours[0], f"/{service}/json", ours),
@@ -133,7 +142,7 @@ def bare(service: str, rounds: int, command: list[str]) -> None:
             name: (f"http://{address(front, f'{PROJECT}_edge')}:8080{path}", containers)
             for name, (front, path, containers) in where.items()
         }
-        compare(f"The whole stack, {service.upper()} /json", variants, [16, 64], rounds)
+        compare(f"The whole stack, {service.upper()} /json", variants, [16, 64], rounds, ("docker", "exec", wrk))
 
 
 def adapted(rounds: int) -> None:

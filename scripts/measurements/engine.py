@@ -13,7 +13,7 @@ PROJECT = "measure"
 HAPROXY = os.environ.get("HAPROXY_IMAGE", "haproxy:3.2")
 NGINX = f"""\
 FROM {os.environ.get("PYTHON_IMAGE", "python:3.14-slim")}
-RUN apt-get -o Acquire::Check-Valid-Until=false update && apt-get install -y --no-install-recommends nginx-light
+RUN apt-get -o Acquire::Check-Valid-Until=false update && apt-get install -y --no-install-recommends nginx-light wrk
 CMD ["nginx", "-g", "daemon off;"]
 """
 
@@ -73,7 +73,7 @@ def container(name: str, *options: str) -> Iterator[str]:
 
 @contextmanager
 def nginx_image() -> Iterator[None]:
-    """Build the image with nginx, and remove it afterwards."""
+    """Build the image with nginx and wrk, and remove it afterwards."""
     run("docker", "build", "--tag", f"{PROJECT}-nginx", "-", text=NGINX)
     try:
         yield
