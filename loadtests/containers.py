@@ -13,6 +13,7 @@ from docker.errors import DockerException
 from docker.models.containers import Container
 
 from deployment import (
+    IDLE_WITHIN_SECONDS,
     SERVICES,
     SETTINGS,
     TIERS,
@@ -51,7 +52,7 @@ class Compose(Elsewhere):
 
     def settle(self) -> None:
         """See Elsewhere."""
-        wait_until(lambda: settled(self._statistics(""), self.replicas), WHOLE_AND_IDLE)
+        wait_until(lambda: settled(self._statistics(""), self.replicas), WHOLE_AND_IDLE, IDLE_WITHIN_SECONDS)
 
     def containers(self, service: str) -> list[Container]:
         """Return the service's running containers, the oldest first."""

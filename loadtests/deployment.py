@@ -55,6 +55,7 @@ def cores() -> tuple[list[int], int | None]:
     return (usable[:-1], usable[-1]) if len(usable) > 1 else (usable, None)
 
 
+IDLE_WITHIN_SECONDS = 100.0  # HAProxy ends the last WebSocket whose client has gone after 90 s (`timeout tunnel`)
 WHOLE_AND_IDLE = "all replicas are up, and hold no stream or request of anybody else's"
 SETTINGS = ("ACCESS_LOG", "BALANCE", "WSGI_MAXCONN", "WSGI_STREAMS")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 
 from deployment import (
+    IDLE_WITHIN_SECONDS,
     ROOT,
     SERVICES,
     SETTINGS,
@@ -56,7 +57,7 @@ class Local(Elsewhere):
 
     def settle(self) -> None:
         """See Elsewhere."""
-        wait_until(self._settled, WHOLE_AND_IDLE)
+        wait_until(self._settled, WHOLE_AND_IDLE, IDLE_WITHIN_SECONDS)
 
     def _settled(self) -> bool:
         try:
