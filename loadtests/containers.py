@@ -13,13 +13,12 @@ from docker.errors import DockerException
 from docker.models.containers import Container
 
 from deployment import (
-    IDLE_WITHIN_SECONDS,
     SERVICES,
     SETTINGS,
     TIERS,
-    WHOLE_AND_IDLE,
     Elsewhere,
     LoadError,
+    await_idle,
     run,
     servers,
     settled,
@@ -52,7 +51,7 @@ class Compose(Elsewhere):
 
     def settle(self) -> None:
         """See Elsewhere."""
-        wait_until(lambda: settled(self._statistics(""), self.replicas), WHOLE_AND_IDLE, IDLE_WITHIN_SECONDS)
+        await_idle(lambda: settled(self._statistics(""), self.replicas))
 
     def containers(self, service: str) -> list[Container]:
         """Return the service's running containers, the oldest first."""

@@ -14,10 +14,9 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -55,8 +54,6 @@ def cores() -> tuple[list[int], int | None]:
     return (usable[:-1], usable[-1]) if len(usable) > 1 else (usable, None)
 
 
-IDLE_WITHIN_SECONDS = 100.0  # HAProxy ends the last WebSocket whose client has gone after 90 s (`timeout tunnel`)
-WHOLE_AND_IDLE = "all replicas are up, and hold no stream or request of anybody else's"
 SETTINGS = ("ACCESS_LOG", "BALANCE", "WSGI_MAXCONN", "WSGI_STREAMS")
 
 
@@ -196,6 +193,12 @@ def settled(statistics: str, replicas: Mapping[str, int]) -> bool:
     )
 
 
+def await_idle(holds: Callable[[], bool]) -> None:
+    """Return when `holds()`: each service is whole, and serves nobody; raise LoadError where that does not come."""
+    what = "all replicas are up, and hold no stream or request of anybody else's"
+    wait_until(holds, what, 100)  # HAProxy ends the last WebSocket whose client has gone after 90 s (`timeout tunnel`)
+
+
 def move(processes: Iterable[psutil.Process], cores: list[int]) -> None:
     """Let every thread of the processes run on these cores alone."""
     for process in processes:
@@ -205,7 +208,7 @@ def move(processes: Iterable[psutil.Process], cores: list[int]) -> None:
                     os.sched_setaffinity(thread.id, cores)
 
 
-def wait_until(holds: Any, what: str, seconds: float = 60) -> None:
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Return when it holds; raise LoadError where it does not within so many seconds."""
     patience = time.monotonic() + seconds
     while not holds():

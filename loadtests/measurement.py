@@ -129,9 +129,8 @@ class Generator:
             with suppress(BrokenPipeError):
                 print(json.dumps(spec), file=self._process.stdin, flush=True)
             for line in self._process.stdout or ():
-                if not (
-                    line.startswith("{") and line.endswith("}\n")
-                ):  # Python, Locust, the engine; or cut off by its end
+                # What Python, Locust or the engine have to say, or what the generator's end has cut off.
+                if not line.startswith("{") or not line.endswith("}\n"):
                     complaint = line.strip() or complaint
                     continue
                 said = json.loads(line)

@@ -6,20 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from deployment import (
-    IDLE_WITHIN_SECONDS,
-    ROOT,
-    SERVICES,
-    SETTINGS,
-    TIERS,
-    WHOLE_AND_IDLE,
-    Elsewhere,
-    LoadError,
-    run,
-    servers,
-    settled,
-    wait_until,
-)
+from deployment import ROOT, SERVICES, SETTINGS, TIERS, Elsewhere, LoadError, await_idle, run, servers, settled
 
 
 class Local(Elsewhere):
@@ -57,7 +44,7 @@ class Local(Elsewhere):
 
     def settle(self) -> None:
         """See Elsewhere."""
-        wait_until(self._settled, WHOLE_AND_IDLE, IDLE_WITHIN_SECONDS)
+        await_idle(self._settled)
 
     def _settled(self) -> bool:
         try:
