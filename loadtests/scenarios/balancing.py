@@ -18,8 +18,8 @@ SCENARIO = Scenario(
     place=6,
     question="Who still gets quick answers when one replica of three is slow?",
     axis="requests a second",
-    points=(120,),
-    all_points=(60, 120),
+    points=(100,),
+    all_points=(60, 100),
     variants={
         "round robin": Variant((Users(Requests, rate=POINT),), "wsgi", balance="roundrobin"),
         "leastconn": Variant((Users(Requests, rate=POINT),), "wsgi", balance="leastconn"),
@@ -27,7 +27,7 @@ SCENARIO = Scenario(
     },
     thresholds=(
         Threshold("failed", at_most=0, variant="leastconn"),
-        Threshold("p95", at_most=0.8, variant="leastconn", point=120, times=("round robin", 120)),
+        Threshold("p95", at_most=0.8, variant="leastconn", point=100, times=("round robin", 100)),
     ),
     seconds=(4, 8),
     drawn="shares",

@@ -28,7 +28,7 @@ SCENARIO = Scenario(
     },
     thresholds=(
         Threshold("failed", at_most=0),
-        Threshold("cpu_us", at_most=1.3, variant="WSGI", point=4, times=("ASGI", 4)),
-        Threshold("cpu_us", at_least=0.7, variant="WSGI", point=4, times=("ASGI", 4)),
+        Threshold("cpu_us", at_most=2, variant="WSGI", point=4, times=("ASGI", 4)),
+        Threshold("cpu_us", at_least=0.5, variant="WSGI", point=4, times=("ASGI", 4)),
     ),
 )

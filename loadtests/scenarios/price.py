@@ -57,7 +57,7 @@ SCENARIO = Scenario(
         "ASGI, through HAProxy": Variant((Users(AsgiBalanced, 3, rate=POINT),), "asgi"),
     },
     thresholds=(
-        Threshold("failed", at_most=0),
+        Threshold("failed", at_most=0, point=150),
         Threshold("p50", at_most=3, variant="ASGI, through HAProxy", point=150, times=("ASGI, direct", 150)),
         Threshold("cpu_us", at_most=2.5, variant="ASGI, through HAProxy", point=150, times=("ASGI, direct", 150)),
     ),
