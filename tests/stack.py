@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import httpx
 
 ROOT = Path(__file__).parent.parent
+LOAD_PYTHON = ROOT / ".venv/load/bin/python"
 SERVICES = ("wsgi", "asgi")
 
 
@@ -54,6 +55,11 @@ def status(url: str) -> int:
 def load(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run ./scripts/load."""
     return run("./scripts/load", *map(str, arguments), check=False, seconds=900)
+
+
+def python(code: str, *arguments: str) -> str:
+    """Return what the code prints in the load tests' environment."""
+    return run(str(LOAD_PYTHON), "-c", code, *arguments, env={"PYTHONPATH": str(ROOT / "loadtests")}).stdout
 
 
 @contextmanager

@@ -186,6 +186,19 @@ def test_scaling_out_and_in_loses_nothing(journaled: Journaled) -> None:
     stack.wait_whole()
 
 
+@pytest.mark.compose
+@pytest.mark.full
+def test_roll_refuses_more_replicas_than_haproxy_has_places_for_twice(stack: Stack) -> None:
+    compose = ("docker", "compose", "up", "--no-recreate", "--no-deps")
+    try:
+        run(*compose, "--no-start", "--scale=wsgi=9", "wsgi")
+        refused = run("./scripts/roll", "wsgi", check=False)
+    finally:
+        run(*compose, "--detach", "--scale=wsgi=3", "wsgi")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "wsgi has 9 replicas, and HAProxy has 16 places" in refused.stderr
+
+
 def scale(replicas: int) -> None:
     """Run so many replicas of each service, and return when all are healthy."""
     run("docker", "compose", "up", "--detach", "--wait", *(f"--scale={service}={replicas}" for service in SERVICES))

@@ -1,0 +1,180 @@
+"""The load tests' generator without a stack: histograms, arrivals, gates, and its processes."""
+
+import json
+import math
+import random
+import subprocess
+from itertools import islice, pairwise
+
+import pytest
+
+from arrivals import poisson
+from gates import broken
+from histogram import Histogram
+from made_up import GOOD
+from stack import LOAD_PYTHON, ROOT, python
+
+
+def test_histograms_add_up_to_what_one_would_have_counted() -> None:
+    chance = random.Random(1)
+    values = [chance.lognormvariate(2, 2) for _ in range(5000)]
+    parts, whole = [Histogram() for _ in range(3)], Histogram()
+    for number, value in enumerate(values):
+        parts[number % 3].record(value)
+        whole.record(value)
+    merged = Histogram.merged(json.loads(json.dumps(part.pairs())) for part in parts)
+    assert merged == whole
+    assert merged.total() == 5000
+    values.sort()
+    for share in (0.5, 0.95, 0.99, 1.0):
+        assert merged.percentile(share) == pytest.approx(values[math.ceil(share * 5000) - 1], rel=0.005)
+
+
+def test_a_histogram_of_nothing_has_no_percentile() -> None:
+    assert math.isnan(Histogram().percentile(0.5))
+    zero = Histogram()
+    zero.record(0)
+    assert zero.percentile(0.99) == 0
+
+
+def test_arrivals_come_at_the_rate_and_at_random() -> None:
+    times = list(islice(poisson(200, 7, "a"), 20_000))
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    mean = sum(gaps) / len(gaps)
+    spread = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
+    assert times[0] > 7
+    assert mean == pytest.approx(1 / 200, rel=0.03)
+    assert spread == pytest.approx(mean, rel=0.05)  # the mark of an exponential distribution
+    assert times == list(islice(poisson(200, 7, "a"), 20_000))
+    assert times != list(islice(poisson(200, 7, "b"), 20_000))
+    with pytest.raises(ValueError, match="above 0"):
+        next(poisson(0, 0, 1))
+
+
+SEEDS = """
+import clients
+from locust.env import Environment
+clients.poisson = lambda rate, start, seed: print(seed) or ()
+for seed in ("", "7"):
+    user = type("Crowd", (clients.Open,), {"seed": seed, "host": "http://127.0.0.1:1"})(Environment())
+    user.on_start()
+    user.arrive()
+"""
+
+
+def test_arrivals_are_alike_only_where_a_seed_asks_for_it() -> None:
+    """On Locust's page each worker has a user of number 0: theirs must not arrive together."""
+    assert python(SEEDS) == "None\n7-1\n"
+
+
+@pytest.mark.parametrize(
+    ("gate", "bad", "says"),
+    [
+        ("cpu", 0.9, "90% of its core"),
+        ("lag_p99_ms", 35, "lagged by 35 ms"),
+        ("waited", 0.2, "waited for its core 20%"),
+        ("started", 990, "dropped 1.0% of the arrivals"),
+        ("late_p99_ms", 40, "40 ms late"),
+        ("open", 98, "98 of 100 connections"),
+    ],
+)
+def test_each_gate_closes_on_a_bad_generator(gate: str, bad: float, says: str) -> None:
+    assert broken(GOOD) == []
+    (reason,) = broken(GOOD | {gate: bad})  # type: ignore[arg-type]
+    assert says in reason
+
+
+STALLS = """
+import locust, cell, gevent, time
+watch = cell.Watch()
+gevent.sleep(0.5)
+end = time.perf_counter() + 0.4
+while time.perf_counter() < end:
+    pass
+gevent.sleep(0.5)
+print(watch.stop()["lag_p99_ms"] > 100)
+"""
+
+
+def test_a_stall_of_the_generator_is_seen_by_all_who_would_have_woken_up_meanwhile() -> None:
+    assert python(STALLS) == "True\n"
+
+
+ASKS_TWICE = """
+import clients, http.server, threading, time
+from locust.env import Environment
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version, timeout = "HTTP/1.1", 1.6  # it closes a connection on which nothing comes for so long
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+environment = Environment()
+environment.events.request.add_listener(lambda exception, **_: print(exception))
+user = clients.Client(environment)
+user.host = f"http://127.0.0.1:{server.server_port}"
+user.on_start()
+user.get()
+time.sleep(1.8)
+user.get()
+"""
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again() -> None:
+    """A server may have closed it, and what is sent then fails through nobody's fault but the generator's."""
+    assert python(ASKS_TWICE).split() == ["None", "None"]
+
+
+NOBODY_ANSWERS = """
+import gevent.monkey; gevent.monkey.patch_all()
+import json, socket, subprocess, sys
+silent = socket.create_server(("127.0.0.1", 0), backlog=1000)
+spec = {"point": 5, "host": "http://127.0.0.1:%d" % silent.getsockname()[1], "seconds": 1, "step": 1.0, "seed": 1,
+        "core": None, "memory": False, "scenario": sys.argv[1], "variant": sys.argv[2]}
+said = subprocess.run([sys.executable, sys.argv[3]], input=json.dumps(spec), capture_output=True, text=True).stdout
+seen = next(line for line in map(json.loads, said.splitlines()) if line["event"] == "seen")
+from results import figures
+print(figures(seen, "GET")["failed"])
+"""
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("scenario", "variant"), [("throughput", "ASGI /json"), ("latency", "ASGI")])
+def test_a_service_that_does_not_answer_has_failed(scenario: str, variant: str) -> None:
+    assert float(python(NOBODY_ANSWERS, scenario, variant, str(ROOT / "loadtests/cell.py"))) == 1
+
+
+def test_each_measurement_has_a_process_of_its_own() -> None:
+    nonsense = json.dumps({"scenario": "nonsense", "core": None, "seed": 1}) + "\n"
+    done = subprocess.run(
+        [LOAD_PYTHON, ROOT / "loadtests/cell.py"], input=2 * nonsense, capture_output=True, text=True, check=True
+    )
+    ends = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert ends == 2 * [{"event": "ended", "status": 1}]
+    assert done.stdout.count("No module named 'nonsense'") == 2
+
+
+ENDS_AT_ONCE = """
+import locust, deployment, measurement, sys, time
+
+class Gone(deployment.Elsewhere):
+    def within(self, command):
+        return ["sh", "-c", sys.argv[1] + "; exit 1"]
+
+try:
+    with Gone("http://127.0.0.1:1").generate("python", "cell.py") as process:
+        time.sleep(0.5)
+        list(measurement.Generator(process).measure({"seconds": 1}))
+except deployment.LoadError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("says", ["no such container", '{"event": "se'])
+def test_a_generator_that_ends_says_why(says: str) -> None:
+    assert python(ENDS_AT_ONCE, f"printf '{says}'") == f"the generator failed: {says}\n"
