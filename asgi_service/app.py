@@ -1,4 +1,4 @@
-"""The ASGI demonstration, in FastAPI. Replace this file, or name another callable in ASGI_APP."""
+"""The ASGI demonstration, in FastAPI. Replace this file, or set ASGI_APP to another callable."""
 
 import asyncio
 import hashlib
@@ -31,13 +31,13 @@ log = logging.getLogger("app")
 
 
 def in_range(field: str) -> Any:
-    """Return the query parameter's declaration with its range."""
+    """Declare a query parameter with its range."""
     low, high = RANGES[field]
     return Query(ge=low, le=high, allow_inf_nan=False)
 
 
 def problem(status: int, detail: str, headers: Any = None, **extra: Any) -> JSONResponse:
-    """Answer an error as RFC 9457 problem details."""
+    """Return an error as RFC 9457 problem details."""
     content = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail} | extra
     return JSONResponse(content, status, headers, media_type="application/problem+json")
 
@@ -49,7 +49,7 @@ async def http_problem(_: Request, error: StarletteHTTPException) -> JSONRespons
 
 @app.exception_handler(RequestValidationError)
 async def validation_problem(_: Request, error: RequestValidationError) -> JSONResponse:
-    """Name the first field that is wrong, and its range."""
+    """Report the first invalid field, and its range."""
     first = error.errors()[0]
     field = str(first["loc"][-1])
     if field not in RANGES:
@@ -61,7 +61,7 @@ async def validation_problem(_: Request, error: RequestValidationError) -> JSONR
 
 @app.get("/whoami")
 async def whoami(request: Request, x_request_id: Annotated[str | None, Header()] = None) -> dict[str, Any]:
-    """Tell who answers, and how the request looks from here."""
+    """Return which replica responds, and the request as the application sees it."""
     return {
         "service": "asgi",
         "interface": "ASGI",
@@ -90,19 +90,19 @@ async def json_message() -> dict[str, str]:
 async def wait(
     seconds: Annotated[float, in_range("seconds")] = 0.1, mode: Literal["async", "thread", "blocking"] = "async"
 ) -> dict[str, float]:
-    """Wait as for a database: `async` holds nothing, `thread` a thread, `blocking` the whole process."""
+    """Wait, as for a database: `async` holds nothing, `thread` a thread, `blocking` the whole process."""
     if mode == "async":
         await asyncio.sleep(seconds)
     elif mode == "thread":
         await run_in_threadpool(time.sleep, seconds)
     else:
-        time.sleep(seconds)  # noqa: ASYNC251 - what not to do, to be measured
+        time.sleep(seconds)  # noqa: ASYNC251 - the mistake that the load tests measure
     return {"waited": seconds}
 
 
 @app.get("/work")
 def work(rounds: Annotated[int, in_range("rounds")] = 1000) -> dict[str, int | str]:
-    """Compute: SHA-256 of itself, `rounds` times. Not `async`, so that it runs beside the event loop."""
+    """Compute: hash a digest with SHA-256 again, `rounds` times. Not `async`, so it does not block the event loop."""
     digest = b""
     for _ in range(rounds):
         digest = hashlib.sha256(digest).digest()
@@ -111,8 +111,8 @@ def work(rounds: Annotated[int, in_range("rounds")] = 1000) -> dict[str, int | s
 
 @app.post("/echo")
 async def echo(request: Request) -> dict[str, int | str]:
-    """Read the body as it comes and tell its size and SHA-256."""
-    too_large = HTTPException(413, f"the body may have at most {BODY_LIMIT} bytes")
+    """Read the body as it arrives and return its size and SHA-256."""
+    too_large = HTTPException(413, f"the body must not exceed {BODY_LIMIT} bytes")
     if int(request.headers.get("content-length", 0)) > BODY_LIMIT:
         raise too_large
     size, digest = 0, hashlib.sha256()
@@ -129,7 +129,7 @@ async def echo(request: Request) -> dict[str, int | str]:
 
 
 class Resume:
-    """Where an event stream starts: now, or behind the `Last-Event-ID` that the client saw last."""
+    """Where an event stream starts: now, or after the client's `Last-Event-ID`."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class Resume:
 
 
 class LastEventIDError(Exception):
-    """The client's Last-Event-ID is not the number of an event."""
+    """The client's Last-Event-ID is not an event number."""
 
 
 @app.exception_handler(LastEventIDError)
@@ -159,7 +159,7 @@ async def last_event_id_problem(_: Request, error: LastEventIDError) -> JSONResp
 
 @app.get("/events", response_class=EventSourceResponse)
 async def events(resume: Annotated[Resume, Depends()]) -> AsyncIterator[ServerSentEvent]:
-    """Stream Server-Sent Events: event n exists at n x interval of the clock, on every replica."""
+    """Stream Server-Sent Events. Event n is due when the clock reaches n x interval, on every replica."""
     n, oldest = resume.first, resume.now - REPLAY_LIMIT + 1
     if n < oldest:
         yield ServerSentEvent(event="gap", data={"from": n, "to": oldest - 1})
@@ -172,7 +172,7 @@ async def events(resume: Annotated[Resume, Depends()]) -> AsyncIterator[ServerSe
 
 @app.websocket("/ws")
 async def websocket(socket: WebSocket) -> None:
-    """Echo every text message, and send a tick, numbered like /events, each `interval_ms`."""
+    """Echo every text message, and send a tick every `interval_ms`, numbered like /events."""
     try:
         interval_ms = int(socket.query_params.get("interval_ms", 1000))
     except ValueError:
@@ -196,7 +196,7 @@ async def websocket(socket: WebSocket) -> None:
 
 
 async def tick(socket: WebSocket, interval: float) -> None:
-    """Send the ticks until the client has gone."""
+    """Send ticks until the client disconnects."""
     n = int(time.time() / interval) + 1
     try:
         while True:
@@ -209,4 +209,4 @@ async def tick(socket: WebSocket, interval: float) -> None:
 
 @app.get("/ws", include_in_schema=False)
 async def websocket_without_upgrade() -> None:
-    raise HTTPException(426, "/ws speaks WebSocket: send `Upgrade: websocket`", {"Upgrade": "websocket"})
+    raise HTTPException(426, "/ws is WebSocket only: send `Upgrade: websocket`", {"Upgrade": "websocket"})

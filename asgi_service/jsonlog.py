@@ -1,6 +1,6 @@
-"""The log: one JSON object a line on standard error, and no request ever waits for it.
+"""The log: one JSON object per line on standard error. No request ever waits for it.
 
-The same file for both services, so that each can be taken without the other.
+Both services have the same file, so that you can use one without the other.
 """
 
 import contextvars
@@ -16,10 +16,10 @@ request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", d
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line, with the id of the request that was being served."""
+    """Formats a record as one line of JSON, with the id of the current request."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return `record` as a line: time (UTC), level, logger, message, and what else is known."""
+        """Return `record` as a line: time (UTC), level, logger, message, and request id and exception if any."""
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
@@ -34,17 +34,17 @@ class JSONFormatter(logging.Formatter):
 
 
 class Handler(logging.StreamHandler[TextIO]):
-    """Writes to standard error and never waits: where nobody reads, lines are dropped and no request hangs on them."""
+    """Writes to standard error without blocking: if nobody reads the pipe, lines are dropped."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
         self.setFormatter(JSONFormatter())
         self._room = select.poll()
         self._room.register(self.stream, select.POLLOUT)
-        self._cut = False  # whether the last line lacks its end
+        self._cut = False  # whether the last line is incomplete
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write `record` as a line in pieces that a pipe with room for any takes whole, while there is room."""
+        """Write `record` in pieces of PIPE_BUF, which a writable pipe takes whole, until the pipe is full."""
         try:
             line = (self.format(record) + self.terminator).encode(errors="replace")
             if self._cut:
@@ -55,8 +55,8 @@ class Handler(logging.StreamHandler[TextIO]):
                 os.write(self.stream.fileno(), line[start : start + select.PIPE_BUF])
                 self._cut = True
             self._cut = False
-        except Exception:  # noqa: BLE001 - as in every handler: a line that cannot be written fails no request
+        except Exception:  # noqa: BLE001 - as in every handler: a failed write fails no request
             self.handleError(record)
 
 
-handler = Handler()  # one for all loggers: its lock keeps the pieces of a long line together
+handler = Handler()  # one for all loggers, so its lock keeps the pieces of a line together

@@ -1,8 +1,8 @@
-"""What a deployment needs and no ASGI application should have to know.
+"""Everything that a deployment needs and an ASGI application should not have to know.
 
-`host()` loads the callable that `ASGI_APP` names and wraps it with liveness, readiness, the proxy's
-view of the client (address, scheme, prefix), and the clean end of WebSockets and event streams at a
-drain. The application stays a plain ASGI callable; replace it and leave this file alone.
+`host()` loads the callable in `ASGI_APP` and adds liveness, readiness, the client's address, scheme and
+prefix as the proxy sees them, and the clean end of WebSockets and event streams in a drain. The application
+stays a plain ASGI callable: replace it and leave this file alone.
 """
 
 import asyncio
@@ -29,9 +29,9 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "5"))
 _allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").replace(" ", "").split(",")
 TRUSTED = None if "*" in _allowed else [ipaddress.ip_network(network, strict=False) for network in _allowed if network]
-BETWEEN = b"\n\n"  # a blank line, behind which an event stream may be cut
+BETWEEN = b"\n\n"  # a blank line ends an event, so the stream may end after it
 BLANK_LINE_AND_COMMENTS = re.compile(rb"(?:\n\n|\r\n\r\n|\r\r)(?::[^\r\n]*(?:\r\n|\n|\r))*\Z")
-HANDOVER_SECONDS = 2.0  # two health checks of HAProxy's: who is sent away earlier comes back to this replica
+HANDOVER_SECONDS = 2.0  # two of HAProxy's health checks; before that, clients may reconnect to this replica
 SERVICE_RESTART = 1012  # WebSocket close code (IANA registry): the client may reconnect at once
 
 log = logging.getLogger("serving")
@@ -39,15 +39,15 @@ log = logging.getLogger("serving")
 
 @lru_cache(maxsize=1024)
 def trusted(peer: str) -> bool:
-    """Tell whether `X-Forwarded-*` may be believed from the address `peer` (FORWARDED_ALLOW_IPS)."""
+    """Return whether to trust `X-Forwarded-*` from the address `peer` (FORWARDED_ALLOW_IPS)."""
     return TRUSTED is None or any(ipaddress.ip_address(peer) in network for network in TRUSTED)
 
 
 def load(variable: str, default: str) -> Any:
-    """Import the callable that the environment variable names as `package.module:callable`.
+    """Import the callable named in an environment variable as `package.module:callable`.
 
-    Where it does not import, print the traceback and, last, one line with the variable and the
-    cause, and raise SystemExit(1).
+    If the import fails, print the traceback and, last, one line with the variable and the cause, and
+    raise SystemExit(1).
     """
     target = os.environ.get(variable) or default
     module, _, name = target.partition(":")
@@ -57,7 +57,7 @@ def load(variable: str, default: str) -> Any:
             loaded = getattr(loaded, attribute)
         if not callable(loaded):
             raise TypeError(f"{target} is a {type(loaded).__name__}, which is not callable")
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an import may raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - an import may raise anything
         traceback.print_exc()
         line = f"{variable}={target} cannot be served: {type(error).__name__}: {error}"
         print(" ".join(line.split()), file=sys.stderr, flush=True)
@@ -66,26 +66,26 @@ def load(variable: str, default: str) -> Any:
 
 
 class DrainedError(OSError):
-    """The application sent to a connection that the drain has ended (ASGI: OSError, as for a lost client)."""
+    """The application sent to a connection that the drain ended. ASGI requires OSError, as for a disconnect."""
 
 
 class LongLived:
-    """One open WebSocket or event stream: passes the application's messages on until a drain ends it."""
+    """An open WebSocket or event stream: passes on the application's messages until a drain ends it."""
 
     __slots__ = ("_ended", "_ending", "_send", "_tail", "kind")
 
     def __init__(self, kind: str, send: Send) -> None:
         self.kind, self._send = kind, send
         self._ended = self._ending = False
-        self._tail = BETWEEN  # nothing has been sent, so nothing would be cut
+        self._tail = BETWEEN  # nothing sent yet, so nothing to cut
 
     @property
     def ended(self) -> bool:
-        """Whether the drain has ended this connection."""
+        """Whether a drain has ended this connection."""
         return self._ended
 
     async def send(self, message: Message) -> None:
-        """Pass `message` on; raise DrainedError once the drain has ended the connection."""
+        """Pass on `message`, or raise DrainedError if a drain has ended the connection."""
         if self._ended:
             raise DrainedError("this replica is draining")
         if message["type"] == "http.response.body":
@@ -95,9 +95,9 @@ class LongLived:
             await self.end()
 
     async def end(self) -> None:
-        """Close a WebSocket with 1012, an event stream with a `retry:` once it is between two events.
+        """Close a WebSocket with 1012, or an event stream with `retry:` as soon as it is between two events.
 
-        The server then hands the application its disconnect: uvicorn does so for both.
+        The application then gets a disconnect, which uvicorn sends in both cases.
         """
         if self._ended:
             return
@@ -112,11 +112,11 @@ class LongLived:
         try:
             await self._send(last)
         except (OSError, RuntimeError):
-            pass  # the client, or the application, was faster
+            pass  # the client or the application closed it first
 
 
 class Host:
-    """An ASGI callable around an ASGI callable; see the module's docstring."""
+    """An ASGI callable that wraps the application; see the module's docstring."""
 
     def __init__(self, application: Application) -> None:
         self.application = application
@@ -126,9 +126,9 @@ class Host:
         self._endings: set[asyncio.Task[None]] = set()
 
     def drain(self) -> None:
-        """Make readiness answer 404, so that HAProxy sends no new work, and end what is long-lived.
+        """Make /readyz return 404, so that HAProxy sends no new requests, and end WebSockets and event streams.
 
-        The ends are spread over the drain, so that the clients do not all come back at once.
+        They end at random times during the drain, so that clients do not all reconnect at once.
         """
         self.draining = True
         self._drained_at = asyncio.get_running_loop().time()
@@ -148,7 +148,7 @@ class Host:
         loop.call_at(random.uniform(max(earliest, loop.time()), max(latest, loop.time())), end)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the health checks, and everything else through the application."""
+        """Answer health checks here; pass everything else to the application."""
         kind = scope["type"]
         if kind not in ("http", "websocket"):
             return await self.application(scope, receive, send)
@@ -168,7 +168,7 @@ class Host:
                 message["type"] == "http.response.start" and is_event_stream(message)
             ):
                 connection = LongLived(kind, send)
-                if kind == "http" and scope["method"] == "HEAD":  # its answer is whole: the connection may be reused
+                if kind == "http" and scope["method"] == "HEAD":  # the response is complete, so reuse the connection
                     return await connection.end()
                 self._open.add(connection)
                 if self.draining:
@@ -185,24 +185,24 @@ class Host:
         except Exception as error:
             if connection is None or not (connection.ended or left):
                 raise
-            # Nobody is left to be told; FastAPI's event streams for one may end so when a client goes.
-            log.info("The application raised %r after its client had gone", error)
+            # No client is left to respond to. FastAPI's event streams, for one, may raise on a disconnect.
+            log.info("The application raised %r after the client disconnected", error)
         finally:
             if connection is not None:
                 self._open.discard(connection)
 
 
 def last_of(tail: bytes, chunk: bytes) -> bytes:
-    """Return the end of an event stream that went on with `chunk`: BETWEEN where it is between two events.
+    """Return the end of an event stream after `chunk`, or BETWEEN if the stream is between two events.
 
-    That is behind a blank line, and any comments that follow it: they keep a connection alive.
+    It is between two events after a blank line and any comments (heartbeats) that follow.
     """
     tail = (tail + chunk[-256:])[-256:]
     return BETWEEN if BLANK_LINE_AND_COMMENTS.search(tail) else tail
 
 
 def is_event_stream(start: Message) -> bool:
-    """Tell whether the answer that `start` (http.response.start) begins is Server-Sent Events."""
+    """Return whether the response that `start` (http.response.start) begins is Server-Sent Events."""
     return any(
         name.lower() == b"content-type" and value.startswith(b"text/event-stream")
         for name, value in start.get("headers", ())
@@ -210,7 +210,7 @@ def is_event_stream(start: Message) -> bool:
 
 
 def adopt_proxy_headers(scope: Scope) -> None:
-    """Put the client's address, scheme and prefix where applications look for them (ASGI's scope)."""
+    """Set the client's address, scheme and prefix where applications expect them (ASGI's scope)."""
     headers = dict(scope["headers"])
     jsonlog.request_id.set(headers.get(b"x-request-id", b"").decode("latin-1"))
     if scope["client"] is None or not trusted(scope["client"][0]):
@@ -227,12 +227,12 @@ def adopt_proxy_headers(scope: Scope) -> None:
 
 
 async def health(send: Send, away: bool) -> None:
-    """Answer 200, or 404 when `away`, which HAProxy takes for a drain (disable-on-404)."""
+    """Return 200, or 404 if `away`: HAProxy then drains this replica (disable-on-404)."""
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"9" if away else b"3")]
     await send({"type": "http.response.start", "status": 404 if away else 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"draining\n" if away else b"ok\n"})
 
 
 def host() -> Host:
-    """Load the application that `ASGI_APP` names (default: the demonstration) and wrap it."""
+    """Load and wrap the application in `ASGI_APP` (default: the demonstration)."""
     return Host(load("ASGI_APP", "app:app"))

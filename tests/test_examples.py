@@ -59,8 +59,8 @@ def test_it_sees_client_scheme_and_prefix_and_shows_its_own_pages(guestbook: tup
         assert style.headers["content-type"].startswith("text/css")
         missing, broken = client.get("nowhere"), client.get("broken")
         assert (missing.status_code, broken.status_code) == (404, 500)
-        assert "no such page in this guestbook" in missing.text
-        assert "guestbook has made a mistake" in broken.text
+        assert "This guestbook has no such page" in missing.text
+        assert "The guestbook failed to handle this request" in broken.text
         assert client.get("readyz").json()["status"] == 404  # HAProxy's: nobody outside asks for it
     replica = run("docker", "compose", "ps", "--quiet", service).stdout.split()[0]
     for path in ("livez", "readyz"):

@@ -81,7 +81,7 @@ def test_each_answer_falls_into_the_lane_of_its_replica(page: Page, stack: Stack
     wait_until(lambda: len(lanes(page, service)) == 3 and min(lanes(page, service).values()) > 5, "the lanes fill")
     page.locator(f"{requests} button").click()
     wait_until(
-        lambda: sum(lanes(page, service).values()) == count(page, requests, "answers"), "what was on its way is there"
+        lambda: sum(lanes(page, service).values()) == count(page, requests, "responses"), "all responses are counted"
     )
     assert set(lanes(page, service)) == stack.instances(service)
     assert figure(page, requests, "failed") == "0"
@@ -204,7 +204,7 @@ def test_a_service_that_is_down_is_shown_and_so_is_its_return(page: Page, stack:
     expect(page.locator(f"{stream} .log")).to_contain_text("not opened: 503")
     stack.start_service(service)
     expect(page.locator("#health")).to_contain_text(f"3 {service.upper()}", timeout=SECONDS)
-    wait_until(lambda: int(figure(page, requests, "answers")) > 10, "answers come")
+    wait_until(lambda: int(figure(page, requests, "responses")) > 10, "responses come")
     wait_until(lambda: int(figure(page, stream, "tick")) > tick + 10, "it ticks on")
     assert figure(page, stream, "lost") == "0", "it asks for what came while nobody could send it"
     expect(page.locator(f"{requests} p.bad")).to_be_empty(timeout=60_000)  # what is over goes from its 30 s

@@ -1,4 +1,4 @@
-"""The WSGI demonstration, in Flask. Replace this file, or name another callable in WSGI_APP."""
+"""The WSGI demonstration, in Flask. Replace this file, or set WSGI_APP to another callable."""
 
 import hashlib
 import json
@@ -19,14 +19,14 @@ from werkzeug.sansio.response import Response as BaseResponse
 INSTANCE = os.environ.get("INSTANCE") or socket.gethostname()
 BODY_LIMIT = 10 * 1024 * 1024  # bytes
 REPLAY_LIMIT = 1000  # events
-HEARTBEAT_SECONDS = 1.0  # a stream holds a thread: find out soon that its client has left
+HEARTBEAT_SECONDS = 1.0  # a stream holds a thread, so detect a disconnect soon
 
 app = Flask(__name__)
 log = logging.getLogger("app")
 
 
 class OutOfRangeError(UnprocessableEntity):
-    """A field is not a number, or not in its range."""
+    """A field is not a number or is out of range."""
 
     def __init__(self, field: str, kind: type, low: int, high: int) -> None:
         noun = "a whole number" if kind is int else "a number"
@@ -35,7 +35,7 @@ class OutOfRangeError(UnprocessableEntity):
 
 
 def number(field: str, kind: type[int] | type[float], default: float, low: int, high: int) -> Any:
-    """Return the query's number called `field`, or raise OutOfRangeError."""
+    """Return the number in query parameter `field`, or raise OutOfRangeError."""
     text = request.args.get(field)
     if text is None:
         return default
@@ -43,14 +43,14 @@ def number(field: str, kind: type[int] | type[float], default: float, low: int, 
         value = kind(text)
     except ValueError:
         raise OutOfRangeError(field, kind, low, high) from None
-    if not low <= value <= high:  # (nor is nan)
+    if not low <= value <= high:  # also catches nan
         raise OutOfRangeError(field, kind, low, high)
     return value
 
 
 @app.errorhandler(HTTPException)
 def problem(error: HTTPException) -> BaseResponse:
-    """Answer every error as RFC 9457 problem details."""
+    """Return every error as RFC 9457 problem details."""
     response = error.get_response()
     if response.status_code < 400:
         return response
@@ -63,7 +63,7 @@ def problem(error: HTTPException) -> BaseResponse:
 
 @app.get("/whoami")
 def whoami() -> dict[str, Any]:
-    """Tell who answers, and how the request looks from here."""
+    """Return which replica responds, and the request as the application sees it."""
     return {
         "service": "wsgi",
         "interface": "WSGI",
@@ -90,7 +90,7 @@ def json_message() -> dict[str, str]:
 
 @app.get("/wait")
 def wait() -> dict[str, float]:
-    """Wait as for a database: the thread is held, the CPU is not."""
+    """Wait, as for a database: this holds the thread but not the CPU."""
     seconds = number("seconds", float, 0.1, 0, 15)
     time.sleep(seconds)
     return {"waited": seconds}
@@ -98,7 +98,7 @@ def wait() -> dict[str, float]:
 
 @app.get("/work")
 def work() -> dict[str, int | str]:
-    """Compute: SHA-256 of itself, `rounds` times."""
+    """Compute: hash a digest with SHA-256 again, `rounds` times."""
     rounds = number("rounds", int, 1000, 0, 1_000_000)
     digest = b""
     for _ in range(rounds):
@@ -108,8 +108,8 @@ def work() -> dict[str, int | str]:
 
 @app.post("/echo")
 def echo() -> dict[str, int | str]:
-    """Read the body as it comes and tell its size and SHA-256."""
-    too_large = RequestEntityTooLarge(f"the body may have at most {BODY_LIMIT} bytes")
+    """Read the body as it arrives and return its size and SHA-256."""
+    too_large = RequestEntityTooLarge(f"the body must not exceed {BODY_LIMIT} bytes")
     if (request.content_length or 0) > BODY_LIMIT:
         raise too_large
     size, digest = 0, hashlib.sha256()
@@ -129,7 +129,7 @@ def echo() -> dict[str, int | str]:
 
 @app.get("/events")
 def events() -> Response:
-    """Stream Server-Sent Events: event n exists at n x interval of the clock, on every replica."""
+    """Stream Server-Sent Events. Event n is due when the clock reaches n x interval, on every replica."""
     interval = number("interval_ms", int, 1000, 100, 60_000) / 1000
     now = int(time.time() / interval)
     first = resume_after(request.headers.get("Last-Event-ID"), now)
@@ -139,7 +139,7 @@ def events() -> Response:
 
 
 def resume_after(last_id: str | None, now: int) -> int:
-    """Return the number of the first event to send to a client that saw `last_id` last."""
+    """Return the number of the first event to send to a client whose last event was `last_id`."""
     if last_id is None:
         return now
     last = int(last_id) if last_id.isdecimal() and len(last_id) < 20 else -1
@@ -149,7 +149,7 @@ def resume_after(last_id: str | None, now: int) -> int:
 
 
 def event_stream(first: int, now: int, interval: float) -> Iterator[str]:
-    """Yield the events from number `first` on, and a comment when nothing else was due."""
+    """Yield events from number `first` on, and a comment when no event is due."""
     oldest = now - REPLAY_LIMIT + 1
     if first < oldest:
         yield f"event: gap\ndata: {json.dumps({'from': first, 'to': oldest - 1})}\n\n"
@@ -167,4 +167,4 @@ def event_stream(first: int, now: int, interval: float) -> Iterator[str]:
 @app.get("/ws")
 @app.route("/ws", websocket=True, endpoint="upgrade")
 def websocket() -> Response:
-    abort(501, "WSGI has no WebSocket: one call, one answer. See the ASGI service's /ws")
+    abort(501, "WSGI has no WebSocket: one call returns one response. Use /ws of the ASGI service")

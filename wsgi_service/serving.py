@@ -1,8 +1,8 @@
-"""What a deployment needs and no WSGI application should have to know.
+"""Everything that a deployment needs and a WSGI application should not have to know.
 
-`host()` loads the callable that `WSGI_APP` names and wraps it with liveness, readiness, the proxy's
-view of the client (address, scheme, prefix), a bound on event streams and their clean end at a drain.
-The application stays a plain WSGI callable; replace it and leave this file alone.
+`host()` loads the callable in `WSGI_APP` and adds liveness, readiness, the client's address, scheme and
+prefix as the proxy sees them, a limit on event streams, and their clean end in a drain. The application
+stays a plain WSGI callable: replace it and leave this file alone.
 """
 
 import importlib
@@ -31,43 +31,43 @@ DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "5"))
 STREAM_LIMIT = int(os.environ.get("WSGI_STREAMS", "2"))
 _allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").replace(" ", "").split(",")
 TRUSTED = None if "*" in _allowed else [ipaddress.ip_network(network, strict=False) for network in _allowed if network]
-HANDOVER_SECONDS = 2.0  # two health checks of HAProxy's: who is sent away earlier comes back to this replica
-BETWEEN = b"\n\n"  # a blank line, behind which an event stream may be cut
+HANDOVER_SECONDS = 2.0  # two of HAProxy's health checks; before that, clients may reconnect to this replica
+BETWEEN = b"\n\n"  # a blank line ends an event, so the stream may end after it
 BLANK_LINE_AND_COMMENTS = re.compile(rb"(?:\n\n|\r\n\r\n|\r\r)(?::[^\r\n]*(?:\r\n|\n|\r))*\Z")
 
-# Made before gunicorn forks, so its master and its worker share it: when the drain began (a double, seconds of
-# the monotonic clock, 0 for never), and behind it why the application could not be loaded.
+# Created before gunicorn forks, so master and worker share it: the time when the drain began (a double, monotonic
+# clock, 0 for never), followed by the reason why the application failed to load.
 _shared = mmap.mmap(-1, 4096)
 _CAUSE = struct.calcsize("d")
 
 
 def drain() -> None:
-    """Make readiness answer 404, so that HAProxy sends no new work, and end the event streams."""
+    """Make /readyz return 404, so that HAProxy sends no new requests, and end the event streams."""
     struct.pack_into("d", _shared, 0, time.monotonic())
 
 
 def draining() -> bool:
-    """Tell whether `drain()` was called in this process or its master."""
+    """Return whether `drain()` was called in this process or its master."""
     return drained_for() > 0
 
 
 def drained_for() -> float:
-    """Return the seconds since `drain()` was called in this process or its master, 0 before."""
+    """Return the seconds since `drain()` was called in this process or its master, or 0 if it was not."""
     (began,) = struct.unpack_from("d", _shared)
     return time.monotonic() - began if began else 0
 
 
 @lru_cache(maxsize=1024)
 def trusted(peer: str) -> bool:
-    """Tell whether `X-Forwarded-*` may be believed from the address `peer` (FORWARDED_ALLOW_IPS)."""
+    """Return whether to trust `X-Forwarded-*` from the address `peer` (FORWARDED_ALLOW_IPS)."""
     return TRUSTED is None or any(ipaddress.ip_address(peer) in network for network in TRUSTED)
 
 
 def load(variable: str, default: str) -> Any:
-    """Import the callable that the environment variable names as `package.module:callable`.
+    """Import the callable named in an environment variable as `package.module:callable`.
 
-    Where it does not import, print the traceback, keep one line with the variable and the cause for
-    `load_failure()`, and raise SystemExit(4), gunicorn's status for an application that does not load.
+    If the import fails, print the traceback, keep one line with the variable and the cause for
+    `load_failure()`, and raise SystemExit(4), gunicorn's status for an application that fails to load.
     """
     target = os.environ.get(variable) or default
     module, _, name = target.partition(":")
@@ -77,7 +77,7 @@ def load(variable: str, default: str) -> Any:
             loaded = getattr(loaded, attribute)
         if not callable(loaded):
             raise TypeError(f"{target} is a {type(loaded).__name__}, which is not callable")
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an import may raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - an import may raise anything
         traceback.print_exc()
         line = f"{variable}={target} cannot be served: {type(error).__name__}: {error}".encode()[:4000]
         _shared[_CAUSE : _CAUSE + len(line)] = line
@@ -86,20 +86,20 @@ def load(variable: str, default: str) -> Any:
 
 
 def load_failure() -> str:
-    """Return why the application could not be loaded, in one line, or an empty string."""
+    """Return in one line why the application failed to load, or an empty string."""
     return " ".join(_shared[_CAUSE:].rstrip(b"\0").decode(errors="replace").split())
 
 
 class ApplicationError(Exception):
-    """The application raised what means something else to gunicorn: OSError (a full disk) or SystemExit."""
+    """The application raised OSError (a full disk, say) or SystemExit, which gunicorn would misread."""
 
 
 class RefusedError(Exception):
-    """The application writes to a stream for which there is no place."""
+    """The application wrote to a stream that was refused."""
 
 
 class Errors:
-    """`wsgi.errors`: its lines go into the log, past `logging` (whose handlers may write here), and wait for nobody."""
+    """`wsgi.errors`: logs each line without blocking. It bypasses `logging`, whose handlers may write here."""
 
     def write(self, text: str) -> int:
         """Log each line of `text`."""
@@ -109,15 +109,15 @@ class Errors:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Log each of the lines."""
+        """Log each line."""
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """Do nothing: what is written has been logged."""
+        """Do nothing: every line has been logged already."""
 
 
 class Begun:
-    """A body whose first chunk was taken already."""
+    """A body whose first chunk has been read already."""
 
     def __init__(self, first: bytes, rest: Iterator[bytes], body: Iterable[bytes]) -> None:
         self._chunks, self._body = itertools.chain([first], rest), body
@@ -129,12 +129,12 @@ class Begun:
             raise ApplicationError(str(error)) from error
 
     def close(self) -> None:
-        """Close the application's iterable, as PEP 3333 asks."""
+        """Close the application's iterable, as PEP 3333 requires."""
         close(self._body)
 
 
 class EventStream:
-    """A body that holds a thread for long: one of the places for such, until it ends or is drained."""
+    """An event stream, which holds a thread and one of the slots until it ends or the replica drains."""
 
     def __init__(self, body: Iterable[bytes], places: threading.Semaphore) -> None:
         self._body, self._places = body, places
@@ -150,7 +150,7 @@ class EventStream:
                 return
 
     def close(self) -> None:
-        """Close the application's iterable, as PEP 3333 asks, and give the place to another stream."""
+        """Close the application's iterable, as PEP 3333 requires, and release the slot."""
         try:
             close(self._body)
         finally:
@@ -163,7 +163,7 @@ def close(body: Iterable[bytes]) -> None:
 
 
 class Host:
-    """A WSGI callable around a WSGI callable; see the module's docstring."""
+    """A WSGI callable that wraps the application; see the module's docstring."""
 
     def __init__(self, application: "WSGIApplication") -> None:
         self.application = application
@@ -171,7 +171,7 @@ class Host:
         self._errors = Errors()
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Answer the health checks, and everything else through the application."""
+        """Answer health checks here; pass everything else to the application."""
         path = environ["PATH_INFO"]
         if path in ("/livez", "/readyz"):
             return health(path, start_response)
@@ -194,7 +194,7 @@ class Host:
         body: Iterable[bytes] = ()
         try:
             body = self.application(environ, watch)
-            # A generator application calls start_response at its first chunk, and any lazy body may fail there.
+            # A generator calls start_response when its first chunk is read, and any lazy body may fail there.
             if not started or not (refused or isinstance(body, (list, tuple, environ["wsgi.file_wrapper"]))):
                 chunks = iter(body)
                 body = Begun(next(chunks, b""), chunks, body)
@@ -206,7 +206,7 @@ class Host:
                     places.release()
             if refused:
                 return busy(start_response)
-            if isinstance(error, (OSError, SystemExit)):  # to gunicorn a client who left, or its own end: no answer
+            if isinstance(error, (OSError, SystemExit)):  # gunicorn would see a disconnect or shutdown
                 raise ApplicationError(str(error)) from error
             raise
         if refused:
@@ -215,28 +215,28 @@ class Host:
         if places is None:
             return body
         stream = EventStream(body, places)
-        if environ["REQUEST_METHOD"] == "HEAD":  # nothing is written to it, so nothing would tell that the client left
+        if environ["REQUEST_METHOD"] == "HEAD":  # nothing is written, so a disconnect would go unnoticed
             stream.close()
             return ()
         return stream
 
 
 def last_of(tail: bytes, chunk: bytes) -> bytes:
-    """Return the end of an event stream that went on with `chunk`: BETWEEN where it is between two events.
+    """Return the end of an event stream after `chunk`, or BETWEEN if the stream is between two events.
 
-    That is behind a blank line, and any comments that follow it: they keep a connection alive.
+    It is between two events after a blank line and any comments (heartbeats) that follow.
     """
     tail = (tail + chunk[-256:])[-256:]
     return BETWEEN if BLANK_LINE_AND_COMMENTS.search(tail) else tail
 
 
 def is_event_stream(headers: list[tuple[str, str]]) -> bool:
-    """Tell whether the answer with these headers is Server-Sent Events."""
+    """Return whether a response with these headers is Server-Sent Events."""
     return any(name.lower() == "content-type" and value.startswith("text/event-stream") for name, value in headers)
 
 
 def adopt_proxy_headers(environ: "WSGIEnvironment") -> None:
-    """Put the client's address, scheme and prefix where applications look for them (PEP 3333)."""
+    """Set the client's address, scheme and prefix where applications expect them (PEP 3333)."""
     jsonlog.request_id.set(environ.get("HTTP_X_REQUEST_ID", ""))
     if not trusted(environ.get("REMOTE_ADDR", "")):
         return
@@ -248,7 +248,7 @@ def adopt_proxy_headers(environ: "WSGIEnvironment") -> None:
 
 
 def health(path: str, start_response: "StartResponse") -> Iterable[bytes]:
-    """Answer /livez with 200, and /readyz with 200 or, while draining, 404 (HAProxy's disable-on-404)."""
+    """Return 200, or 404 for /readyz while draining (HAProxy's disable-on-404)."""
     away = path == "/readyz" and draining()
     body = b"draining\n" if away else b"ok\n"
     headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))]
@@ -257,13 +257,13 @@ def health(path: str, start_response: "StartResponse") -> Iterable[bytes]:
 
 
 def refuse(data: bytes) -> object:
-    """Stand for PEP 3333's `write` where a stream has no place: raise RefusedError."""
-    raise RefusedError(f"{len(data)} bytes for a stream that has no place")
+    """Replace PEP 3333's `write` for a refused stream: raise RefusedError."""
+    raise RefusedError(f"{len(data)} bytes written to a stream that was refused with 503")
 
 
 def busy(start_response: "StartResponse") -> Iterable[bytes]:
-    """Answer 503: a stream holds a thread, and those that may be held are."""
-    detail = f"this replica holds its {STREAM_LIMIT} event streams already"
+    """Return 503: all threads that streams may hold are in use."""
+    detail = f"this replica already has {STREAM_LIMIT} event streams open; try again"
     problem = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": detail}
     body = json.dumps(problem).encode()
     headers = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body))), ("Retry-After", "2")]
@@ -272,5 +272,5 @@ def busy(start_response: "StartResponse") -> Iterable[bytes]:
 
 
 def host() -> Host:
-    """Load the application that `WSGI_APP` names (default: the demonstration) and wrap it."""
+    """Load and wrap the application in `WSGI_APP` (default: the demonstration)."""
     return Host(load("WSGI_APP", "app:app"))

@@ -1,4 +1,4 @@
-"""The same WSGI application as an ASGI one: each request takes a thread of a pool for as long as it lasts."""
+"""The same WSGI application, adapted to ASGI: each request holds a thread of a pool."""
 
 from a2wsgi import WSGIMiddleware
 from hello import app as wsgi_app

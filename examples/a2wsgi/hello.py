@@ -14,7 +14,7 @@ def json_message() -> dict[str, str]:
 
 @app.get("/wait")
 def wait() -> dict[str, float]:
-    """Wait as for a database."""
+    """Wait, as for a database."""
     seconds = min(15.0, request.args.get("seconds", 0.1, float))
     time.sleep(seconds)
     return {"waited": seconds}

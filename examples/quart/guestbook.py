@@ -1,4 +1,4 @@
-"""A Quart application that knows nothing of how it is served."""
+"""A Quart application that does not depend on how it is served."""
 
 import asyncio
 import itertools
@@ -23,7 +23,7 @@ async def home() -> str:
 
 @app.route("/request", methods=["GET", "POST"])
 async def request_seen() -> dict[str, Any]:
-    """Tell how the request looks from here."""
+    """Return the request as the application sees it."""
     return {
         "client": request.remote_addr,
         "scheme": request.scheme,
@@ -34,9 +34,9 @@ async def request_seen() -> dict[str, Any]:
 
 @app.get("/events")
 async def events() -> Response:
-    """Stream an event each half second."""
+    """Stream an event every half second."""
     response = Response(ticks(), content_type="text/event-stream")
-    response.timeout = None  # Quart ends an answer after a minute otherwise
+    response.timeout = None  # by default, Quart ends a response after a minute
     return response
 
 
@@ -60,9 +60,9 @@ async def broken() -> str:
 
 @app.errorhandler(404)
 async def not_found(error: Exception) -> tuple[str, int]:
-    return "<!doctype html><title>Not found</title><p>There is no such page in this guestbook.</p>", 404
+    return "<!doctype html><title>Not found</title><p>This guestbook has no such page.</p>", 404
 
 
 @app.errorhandler(500)
 async def mistake(error: Exception) -> tuple[str, int]:
-    return "<!doctype html><title>Error</title><p>This guestbook has made a mistake.</p>", 500
+    return "<!doctype html><title>Error</title><p>The guestbook failed to handle this request.</p>", 500

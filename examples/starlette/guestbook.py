@@ -1,4 +1,4 @@
-"""A Starlette application that knows nothing of how it is served."""
+"""A Starlette application that does not depend on how it is served."""
 
 import asyncio
 import itertools
@@ -25,7 +25,7 @@ async def home(request: Request) -> Response:
 
 
 async def request_seen(request: Request) -> Response:
-    """Tell how the request looks from here."""
+    """Return the request as the application sees it."""
     return JSONResponse(
         {
             "client": request.client.host if request.client else None,
@@ -37,7 +37,7 @@ async def request_seen(request: Request) -> Response:
 
 
 async def events(request: Request) -> Response:
-    """Stream an event each half second."""
+    """Stream an event every half second."""
     return StreamingResponse(ticks(), media_type="text/event-stream")
 
 
@@ -59,11 +59,11 @@ async def broken(request: Request) -> Response:
 
 
 async def not_found(request: Request, error: Exception) -> Response:
-    return HTMLResponse("<!doctype html><title>Not found</title><p>There is no such page in this guestbook.</p>", 404)
+    return HTMLResponse("<!doctype html><title>Not found</title><p>This guestbook has no such page.</p>", 404)
 
 
 async def mistake(request: Request, error: Exception) -> Response:
-    return HTMLResponse("<!doctype html><title>Error</title><p>This guestbook has made a mistake.</p>", 500)
+    return HTMLResponse("<!doctype html><title>Error</title><p>The guestbook failed to handle this request.</p>", 500)
 
 
 app = Starlette(

@@ -1,12 +1,12 @@
-// What the experiments share: cards with figures, pens for their canvases, words for what went wrong.
+// Shared by the experiments: cards with figures, canvas drawing, error texts.
 
-export const SHOWN = 30_000;  // ms of the past
+export const SHOWN = 30_000;  // ms of history
 const SLOWEST = 10_000;  // ms, the end of the scale
 
 export const sleep = ms => new Promise(done => setTimeout(done, ms));
 export const duration = ms => ms < 10 ? `${ms.toFixed(1)} ms` : ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(2)} s`;
 
-// Append what happened now, and forget what is not shown any more.
+// Append an entry and drop those too old to be shown.
 export function keep(list, entry) {
   list.push(entry);
   const first = list.findIndex(({at}) => at >= entry.at - SHOWN);
@@ -14,8 +14,8 @@ export function keep(list, entry) {
 }
 
 export function explain(error) {
-  if (error.name === "TimeoutError") return "no answer within 10 s";
-  if (error.name === "SyntaxError") return "an answer that is not JSON";
+  if (error.name === "TimeoutError") return "no response within 10 s";
+  if (error.name === "SyntaxError") return "the response is not JSON";
   return error instanceof TypeError ? "the connection failed" : error.message;
 }
 
@@ -25,7 +25,7 @@ export async function refusal(answer) {
     {wait: 1000 * (answer.headers.get("Retry-After") ?? 0)});
 }
 
-// Return what draws on a canvas in CSS pixels, cleared, in the service's colour.
+// Clear a canvas and return its context, scaled to CSS pixels and in the service's colour.
 export function pen(canvas) {
   const {clientWidth: width, clientHeight: height} = canvas, scale = devicePixelRatio;
   const [across, down] = [Math.round(width * scale), Math.round(height * scale)];
@@ -51,7 +51,7 @@ export class Card {
     this.article = article;
   }
   find(selector) { return this.article.querySelector(selector); }
-  // Make the button one that starts and ends: `act` is told which.
+  // Make the button a switch: `act` gets true when it is on.
   toggle([start, end], what, act) {
     const button = this.find("button");
     const set = on => {

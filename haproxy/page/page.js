@@ -1,10 +1,10 @@
-// The front page. Every number is counted here, from answers that came through HAProxy, or is HAProxy's own.
+// The front page. Every number is either counted here, from responses through HAProxy, or reported by HAProxy.
 
 import {Requests} from "./requests.js";
 import {Stream} from "./streams.js";
 import {Waiting} from "./waiting.js";
 
-const UNSHOWN = "A browser opens six connections to a host, so this needs names that lead to one: open http://127.0.0.1 on the machine itself, in a browser that knows *.localhost (Chromium, Firefox).";
+const UNSHOWN = "This needs more than the six connections that a browser opens per host. Open http://127.0.0.1 on the machine that runs the stack, in a browser that resolves *.localhost (Chromium, Firefox).";
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const all = (attribute, Kind) => [...document.querySelectorAll(`[data-${attribute}]`)].map(article => new Kind(article));
 const drawn = [...all("requests", Requests), ...all("stream", Stream)], waiting = all("waiting", Waiting);
@@ -31,7 +31,7 @@ function redraw() {
   for (const one of waiting) one.draw(longest);
 }
 
-// What HAProxy says of itself: replicas that are up, requests in them and in its queue.
+// Show what HAProxy reports: replicas that are up, requests in flight and in its queue.
 let looking = false;
 async function look() {
   if (looking || document.hidden) return;
@@ -46,11 +46,11 @@ async function look() {
       card.show("in the queue", queue);
     }
     health.classList.toggle("bad", !seen.wsgi.up || !seen.asgi.up);
-    text = `HAProxy sees ${seen.wsgi.up} WSGI and ${seen.asgi.up} ASGI replicas that are up.`;
+    text = `HAProxy reports ${seen.wsgi.up} WSGI and ${seen.asgi.up} ASGI replicas up.`;
   } catch {
     health.classList.add("bad");
     for (const card of waiting) for (const figure of ["in replicas", "in the queue"]) card.show(figure, "–");
-    text = "No answer from HAProxy has come. Does the stack run? Or do other tabs with this page hold the six connections of the browser? Asking again.";
+    text = "HAProxy does not respond; retrying. Check that the stack is running, and close other tabs with this page: a browser opens only six connections per host.";
   }
   looking = false;
   if (health.textContent !== text) health.textContent = text;

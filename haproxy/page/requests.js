@@ -1,11 +1,11 @@
-// Requests, and the lanes of the replicas that answer them.
+// Requests, shown in a lane for each replica.
 
 import {Card, SHOWN, colour, duration, explain, figures, onScale, pen, keep, refusal, sleep} from "./card.js";
 
-const IN_FLIGHT = 2;  // of each service: a browser opens six connections to a host, and event streams hold two
+const IN_FLIGHT = 2;  // per service: a browser opens six connections per host, and event streams hold two
 
-const FAILED = "failed";  // the lane of what no replica has answered well
-// A screen reader builds anew what is set, changed or not.
+const FAILED = "failed";  // the lane for failed requests
+// Set a label only if it changed: a screen reader reacts to every set.
 const label = (element, text) => element.getAttribute("aria-label") === text || element.setAttribute("aria-label", text);
 const rank = (sorted, share) => sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)];
 
@@ -15,9 +15,9 @@ export class Requests extends Card {
     super(article, `<div class="row"><h3>${name}</h3>
       <label><input type="range" min="1" max="50" value="10" aria-label="${name} requests a second">
       <output>10</output> a second</label><button></button></div>
-      ${figures(["answers", "p50", "p95", "p99", "failed", "held back"])}
+      ${figures(["responses", "p50", "p95", "p99", "failed", "skipped"])}
       <canvas class="spread" role="img"></canvas>
-      <table class="lanes"><thead><tr><th scope="col">replica<th scope="col">the last 30 s<th scope="col">answers<th scope="col">p50
+      <table class="lanes"><thead><tr><th scope="col">replica<th scope="col">last 30 s<th scope="col">responses<th scope="col">p50
       <tbody></tbody></table><p class="bad" role="status"></p>`);
     this.service = service;
     this.lanes = new Map();
@@ -35,7 +35,7 @@ export class Requests extends Card {
     while (turn && this.running === turn) {
       if (this.inFlight < IN_FLIGHT) this.send();
       else this.held++;
-      due = Math.max(due + 1000 / this.rate, performance.now());  // what a sleeping page has missed is not made up for
+      due = Math.max(due + 1000 / this.rate, performance.now());  // after sleep, skip what was missed
       await sleep(due - performance.now());
     }
   }
@@ -61,7 +61,7 @@ export class Requests extends Card {
   lane(name) {
     if (!this.lanes.has(name)) {
       const row = this.find("tbody").insertRow();
-      row.innerHTML = `<th scope="row"><td><canvas role="img" aria-label="Its first answer"></canvas><td class="number"><td class="number">`;
+      row.innerHTML = `<th scope="row"><td><canvas role="img" aria-label="First response"></canvas><td class="number"><td class="number">`;
       row.cells[0].textContent = name;
       row.classList.toggle("bad", name === FAILED);
       this.lanes.set(name, Object.assign([], {row, count: 0}));
@@ -73,11 +73,11 @@ export class Requests extends Card {
 
   draw(now) {
     if (this.running || this.inFlight) this.until = now;
-    now = this.until;  // what was seen last stays to be looked at
+    now = this.until;  // when stopped, keep the last picture
     const recent = [];
     for (const [name, lane] of this.lanes) {
       const last = lane.at(-1).at;
-      if (now - Math.max(last, this.began) > SHOWN) {  // long gone
+      if (now - Math.max(last, this.began) > SHOWN) {  // nothing left to show
         lane.row.remove();
         this.lanes.delete(name);
         if (name === FAILED) this.complaint = "";
@@ -97,13 +97,13 @@ export class Requests extends Card {
         draw.arc(width * (1 - (now - at) / SHOWN), (height - 6) * (1 - onScale(ms)) + 3, 2, 0, 7);
         draw.fill();
       }
-      label(strip.firstChild, `${times.length} answers in the last 30 s`);
+      label(strip.firstChild, `${times.length} responses in the last 30 s`);
       if (name !== FAILED) recent.push(...times);
     }
     this.spread(recent.sort((a, b) => a - b));
-    this.show("answers", this.total);
+    this.show("responses", this.total);
     this.show("failed", this.failed);
-    this.show("held back", this.held);
+    this.show("skipped", this.held);
     const complaint = this.find("p");
     if (complaint.textContent !== this.complaint) complaint.textContent = this.complaint;
   }
@@ -117,6 +117,6 @@ export class Requests extends Card {
     draw.fillStyle = colour("soft");
     ["1 ms", "10", "100", "1 s"].forEach((label, decade) => draw.fillText(label, decade * width / 4, height - 3));
     const range = times.length ? `, from ${duration(times[0])} to ${duration(times.at(-1))}` : "";
-    label(canvas, `Distribution of ${times.length} answer times of the last 30 s${range}`);
+    label(canvas, `Distribution of ${times.length} response times of the last 30 s${range}`);
   }
 }

@@ -1,8 +1,8 @@
-// Streams that are held, and what happens when their replica goes.
+// Open streams, and their log when a replica drains or dies.
 
 import {Card, SHOWN, colour, duration, explain, figures, keep, pen, refusal, sleep} from "./card.js";
 
-// Yield the events of a text/event-stream as objects of their fields.
+// Yield each event of a text/event-stream as an object with its fields.
 async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   try {
@@ -21,7 +21,7 @@ export class Stream extends Card {
     const {stream, path} = article.dataset, name = `${path.slice(1, 5).toUpperCase()}: ${stream}`;
     super(article, `<div class="row"><h3>${name}</h3><button></button></div>
       ${figures(["replica", "tick", "lost", "reopened", ...(stream === "WebSocket" ? ["round trip"] : [])])}
-      <canvas class="ticks" role="img" aria-label="Ticks of the last 30 s"></canvas><div class="log" role="log" tabindex="0" aria-label="What happened to ${name}"><ol></ol></div>`);
+      <canvas class="ticks" role="img" aria-label="Ticks of the last 30 s"></canvas><div class="log" role="log" tabindex="0" aria-label="Log of ${name}"><ol></ol></div>`);
     this.path = path;
     this.socket = stream === "WebSocket";
     this.marks = [];
@@ -36,7 +36,7 @@ export class Stream extends Card {
 
   note(text) {
     const list = this.find("ol"), line = document.createElement("li"), time = document.createElement("time");
-    if (list.firstChild?.lastChild.data === text) return;  // tried again, with the same outcome
+    if (list.firstChild?.lastChild.data === text) return;  // a retry with the same outcome
     time.textContent = new Date().toLocaleTimeString();
     line.append(time, text);
     list.prepend(line);
@@ -52,14 +52,14 @@ export class Stream extends Card {
         wait = await (this.socket ? this.speak(signal) : this.listen(signal));
       } catch (error) {
         if (signal.aborted) return;
-        this.note(`${this.told ? "broken off" : "not opened"}: ${explain(error)}`);
+        this.note(`${this.told ? "disconnected" : "not opened"}: ${explain(error)}`);
         wait = error.wait;
       }
       if (signal.aborted) return;
       if (this.told) tries = 0;
       if (this.n !== undefined) this.ended ??= performance.now();
       keep(this.marks, {at: performance.now(), end: true});
-      await sleep(wait * (1 + Math.random()) || Math.random() * Math.min(5000, 300 * 2 ** tries));  // full jitter: not all at once
+      await sleep(wait * (1 + Math.random()) || Math.random() * Math.min(5000, 300 * 2 ** tries));  // full jitter, so that clients do not all reconnect at once
     }
   }
 
@@ -72,7 +72,7 @@ export class Stream extends Card {
       if (event.retry) retry = Math.min(5000, +event.retry);
       if (event.id) this.tick(JSON.parse(event.data));
     }
-    this.note(`ended by the replica${retry ? `, come back in ${retry} ms` : ""}`);
+    this.note(`ended by the replica${retry ? `, retry in ${retry} ms` : ""}`);
     return retry;
   }
 
@@ -101,7 +101,7 @@ export class Stream extends Card {
     if (!this.told) {
       const after = this.ended && `${((at - this.ended) / 1000).toFixed(1)} s later`;
       this.reopened += !!after;
-      this.note(after ? `went on at ${instance} ${after}, ${lost || "none"} lost` : `opened at ${instance}`);
+      this.note(after ? `resumed on ${instance} ${after}, ${lost || "none"} lost` : `opened on ${instance}`);
       keep(this.marks, {at, label: instance});
       this.told = true;
       this.ended = undefined;

@@ -1,8 +1,8 @@
-// Waiting requests, all at once.
+// Requests that wait, all sent at once.
 
 import {Card, duration, figures, sleep} from "./card.js";
 
-const HOST_LIMIT = 6;  // connections that a browser opens to a host
+const HOST_LIMIT = 6;  // connections that a browser opens per host
 const PATIENCE = 20_000;
 
 export class Waiting extends Card {
@@ -16,7 +16,7 @@ export class Waiting extends Card {
     this.opened = this.sent = 0;
   }
 
-  // Open frames on other names of this host, one for six requests; none where those names lead elsewhere.
+  // Open frames on other names of this host, one per six requests. Return false if the names do not resolve to it.
   async open(count) {
     if (!["127.0.0.1", "localhost"].includes(location.hostname)) return false;
     const missing = Array.from({length: Math.ceil(count / HOST_LIMIT) - this.frames.length}, () => {
@@ -46,7 +46,7 @@ export class Waiting extends Card {
     }));
   }
 
-  // Have a frame ask; what it has not told in time is no answer, and none to what is asked later.
+  // Send a request through a frame. A reply that comes too late is ignored: ids tell replies apart.
   relay(frame, path, began) {
     const id = this.sent++, heard = new AbortController();
     const answer = new Promise(done => addEventListener("message", ({source, data}) => {
@@ -57,7 +57,7 @@ export class Waiting extends Card {
     return Promise.race([answer, none]).finally(() => heard.abort());
   }
 
-  // Draw on a scale of so many milliseconds, which both services share.
+  // Draw on a scale of `longest` milliseconds, shared by both services.
   draw(longest) {
     const bars = this.find(".bars"), good = this.answers.filter(({status}) => status === 200);
     const put = (tag, left, right, more) => {
@@ -81,8 +81,8 @@ export class Waiting extends Card {
     this.show("answered", good.length);
     this.show("failed", failed);
     this.show("took", took);
-    const complaints = this.answers.filter(({status}) => status !== 200).map(({status, said}) => said?.detail ?? (status || "no answer"));
+    const complaints = this.answers.filter(({status}) => status !== 200).map(({status, said}) => said?.detail ?? (status || "no response"));
     this.find("p").textContent = [...new Set(complaints)].join("; ");
-    bars.setAttribute("aria-label", `${good.length} answers, the last after ${took}; ${failed} failed`);
+    bars.setAttribute("aria-label", `${good.length} responses, the last after ${took}; ${failed} failed`);
   }
 }

@@ -1,1 +1,1 @@
-"""A Django project that knows nothing of how it is served."""
+"""A Django project that does not depend on how it is served."""

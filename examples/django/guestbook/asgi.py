@@ -1,4 +1,4 @@
-"""What ASGI_APP=guestbook.asgi:application names."""
+"""The callable for ASGI_APP=guestbook.asgi:application."""
 
 import os
 

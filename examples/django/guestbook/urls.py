@@ -1,4 +1,4 @@
-"""Which view answers which path."""
+"""The routes."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Views that work with both interfaces; only a stream has to know which one it is sent through."""
+"""Views that work on both interfaces. Only a stream must know which one serves it."""
 
 import asyncio
 import itertools
@@ -16,7 +16,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 
 def request_seen(request: HttpRequest) -> JsonResponse:
-    """Tell how the request looks from here."""
+    """Return the request as the application sees it."""
     return JsonResponse(
         {
             "client": request.META["REMOTE_ADDR"],
@@ -28,7 +28,7 @@ def request_seen(request: HttpRequest) -> JsonResponse:
 
 
 def events(request: HttpRequest) -> StreamingHttpResponse:
-    """Stream an event each half second."""
+    """Stream an event every half second."""
     stream = later() if isinstance(request, ASGIRequest) else now()
     return StreamingHttpResponse(stream, content_type="text/event-stream")
 

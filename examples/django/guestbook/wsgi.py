@@ -1,4 +1,4 @@
-"""What WSGI_APP=guestbook.wsgi:application names."""
+"""The callable for WSGI_APP=guestbook.wsgi:application."""
 
 import os
 
