@@ -1,4 +1,4 @@
-"""Starts the stack once for all tests, in the way that --stack names, and ends it."""
+"""Starts the stack once for all tests, in the way that --stack selects, and stops it."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,20 +18,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about containers when there are none, and what takes long; scripts/test says so."""
+    """Skip container tests if there are no containers, and slow tests unless asked for; scripts/test says so."""
     left_out = {"compose"} if config.getoption("--stack") == "local" else set()
     if not config.getoption("--full"):
         left_out.add("full")
     outside = [item for item in items if any(map(item.get_closest_marker, left_out))]
     config.hook.pytest_deselected(items=outside)
     items[:] = [item for item in items if item not in outside]
-    # Those of the stack with default settings first: each other setting is a start of its own.
+    # Tests with default settings run first: every other setting needs another start.
     items.sort(key=lambda item: "stack" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
 def any_stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
-    """The chosen way of running, which a module starts with its own settings."""
+    """The chosen way of running; the module starts it with its own settings."""
     stack = LocalStack() if pytestconfig.getoption("--stack") == "local" else ComposeStack()
     yield stack
     stack.down()
@@ -39,14 +39,14 @@ def any_stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def stack(any_stack: Stack) -> Stack:
-    """The stack with default settings, whole."""
+    """The stack with default settings and all replicas."""
     any_stack.ensure()
     return any_stack
 
 
 @pytest.fixture(scope="session")
 def any_journaled(any_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journaled]:
-    """The journal and its folder, for the modules that start the stack with them."""
+    """The journal and its folder, for modules that start the stack with them."""
     folder = tmp_path_factory.mktemp("journal")
     with small_disk(folder):
         yield Journaled(any_stack, folder)
@@ -55,7 +55,7 @@ def any_journaled(any_stack: Stack, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def journaled(any_journaled: Journaled) -> Iterator[Journaled]:
-    """The stack with the journal on both sides, whole."""
+    """The stack with the journal on both services and all replicas."""
     with any_journaled.settings_in_the_environment():
         any_journaled.start()
         yield any_journaled
@@ -76,7 +76,7 @@ def client(stack: Stack) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of the repository to damage, in a folder with a space in its name."""
+    """A disposable copy of the repository, in a folder with a space in its name."""
     target = tmp_path / "a copy"
     shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".venv", ".run", ".git", ".*_cache"), symlinks=True)
     return target

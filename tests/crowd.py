@@ -1,4 +1,4 @@
-"""Many clients at once, each on a connection of its own: too many requests, too many WebSockets, or far too slow."""
+"""Many clients at once, one connection each: too many requests, too many WebSockets, or clients far too slow."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from ledger import Ledger
 
 
 class Crowd(Ledger):
-    """A ledger that opens a connection for each request, as many clients would."""
+    """A ledger that opens a connection for every request, as many clients would."""
 
     keeps_alive = False
 
@@ -21,11 +21,11 @@ class Crowd(Ledger):
 def storm(
     url: str, openings: list[bytes], count: int, seconds: float, over: float = 0, slowly: bytes = b""
 ) -> tuple[Counter[str], float]:
-    """Open `count` connections, send an opening on each, and `slowly` a byte a second; keep them.
+    """Open `count` connections, send an opening on each, then `slowly` a byte a second; keep them open.
 
-    They are opened all at once or spread over `over` seconds, with the `openings` in turn. Return, after `seconds` or
-    when all are answered, but within a minute, the statuses that came back, counted, and the seconds until the last of
-    them came. To be run in a process of its own, so that it takes no time from what measures beside it.
+    They open all at once or spread over `over` seconds, with the `openings` in turn. Wait for `seconds` and until all
+    are answered, for a minute at most. Return the statuses, counted, and the seconds until the last one. Use another
+    process if the test also measures, so that the storm does not slow the measurement.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -44,7 +44,7 @@ async def _storm(
         nonlocal last
         await asyncio.sleep(over * number / count)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
-        # Reset at the end: thousands of ports that wait for a minute would slow the next connections.
+        # Reset at the end: thousands of ports in TIME_WAIT would slow the next connections.
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         with contextlib.closing(writer):
             writer.write(openings[number % len(openings)])

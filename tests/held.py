@@ -1,4 +1,4 @@
-"""Streams held open for the time of a `with`: WebSockets and event streams that come back when they end."""
+"""Streams kept open during a `with` block: WebSockets and event streams that reconnect when they end."""
 
 import time
 from collections import Counter
@@ -13,12 +13,12 @@ from sse import stream
 
 
 class Held(Background):
-    """`count` event streams of the service, and on ASGI as many WebSockets, each in a thread of its own."""
+    """`count` event streams of a service and, on ASGI, as many WebSockets, each in its own thread."""
 
     def __init__(self, url: str, service: str, count: int = 3) -> None:
         self.events: list[list[int]] = [[] for _ in range(count)]
         self.closed: Counter[int] = Counter()
-        self.outages: list[float] = []  # seconds from an end to what came next
+        self.outages: list[float] = []  # seconds from each end to the next message
         self._url, self._service = url, service
         websockets = [self._websocket] * count if service == "asgi" else []
         super().__init__(*[partial(self._events, ids) for ids in self.events], *websockets)
@@ -38,7 +38,7 @@ class Held(Background):
                         if self._end.is_set():
                             return
             except (httpx.HTTPError, AssertionError):
-                pass  # cut, or no place for it yet: it comes back
+                pass  # cut, or no free slot yet: reconnect
             ended = ended or time.monotonic()
             time.sleep(0.5)
 

@@ -1,4 +1,4 @@
-"""The stack with the journal hosted on both sides, and the folder that it commits to."""
+"""The stack with the journal on both services, and the folder that the journal commits to."""
 
 import os
 import time
@@ -27,12 +27,12 @@ class Journaled:
         }
 
     def start(self, **settings: str) -> None:
-        """Have the stack run with these settings beside its own."""
+        """Start the stack with these settings in addition to its own."""
         self.stack.ensure(**self._settings | settings)
 
     @contextmanager
     def settings_in_the_environment(self) -> Iterator[None]:
-        """Have what the tests call, docker compose and the scripts, see the settings."""
+        """Make the settings visible to docker compose and the scripts that the tests call."""
         with pytest.MonkeyPatch.context() as patch:
             for name, value in self._settings.items():
                 patch.setenv(name, value)
@@ -40,14 +40,14 @@ class Journaled:
 
     def account(self, ledger: Ledger) -> Account:
         """Compare the ledger with the journal, late commits included."""
-        if ledger.failures:  # what was answered has been committed
+        if ledger.failures:  # acknowledged entries are committed already
             time.sleep(1)
         return account(ledger, self.folder)
 
 
 @contextmanager
 def small_disk(folder: Path, size: str = "64m") -> Iterator[None]:
-    """Mount so much there, which can be filled, where this is root or may be."""
+    """Mount a small disk there to fill, if root rights are available."""
     prefix = ("sudo", "-n") if os.getuid() else ()
     folder.chmod(0o777)
     mounted = run(*prefix, "mount", "-t", "tmpfs", "-o", f"size={size},mode=777", "journal", str(folder), check=False)

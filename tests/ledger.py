@@ -1,8 +1,8 @@
-"""Counts what was lost, doubled or refused: a client that writes down what it sends, against a journal.
+"""Counts lost, doubled and refused requests: a client records what it sends, to compare with a journal.
 
-The client sends at a fixed rate whatever the answers do (open loop), each request with an id of its own, and
-tries nothing twice. An answer that is not 200, an empty reply and a connection error are failures alike. It speaks
-HTTP by itself: what a library needs for a request would make it late, and its own delay would count as the stack's.
+The client sends at a fixed rate regardless of the responses (open loop). Each request has its own id and is never
+retried. Any status but 200, an empty reply and a connection error all count as failures. The client implements HTTP
+itself, because a library would take so long per request that its delay would count as the stack's.
 """
 
 import asyncio
@@ -16,17 +16,17 @@ from urllib.parse import urlsplit
 
 from load import Background
 
-IDLE_SECONDS = 5  # longer, and HAProxy may be closing the connection, after 15 s, while a request is on its way to it
+IDLE_SECONDS = 5  # well below the 15 s after which HAProxy may close the connection as a request arrives
 
 
 class Ledger(Background):
-    """Sends for the time of a `with`, at `rate` requests a second; `{id}` in the URL is the request's own id."""
+    """Sends `rate` requests a second during a `with` block; `{id}` in the URL becomes the request's id."""
 
     keeps_alive = True
 
     def __init__(self, url: str, rate: float, method: str = "GET", *, keyed: bool = False) -> None:
         self.sent: list[str] = []
-        self.outcomes: dict[str, str] = {}  # still growing where it is looked at before the end
+        self.outcomes: dict[str, str] = {}  # still grows until the block ends
         self.ended: dict[str, float] = {}
         self.seconds: list[float] = []
         self._rate, self._method, self._keyed = rate, method, keyed
@@ -55,7 +55,7 @@ class Ledger(Background):
         self.seconds.append(self.ended[entry] - began)
 
     async def _ask(self, entry: str) -> str:
-        """Send one request, and return what its answer counts as."""
+        """Send one request and return its outcome."""
         reader, writer = await self._connection()
         try:
             target = self._target.replace("{id}", entry)
@@ -77,7 +77,7 @@ class Ledger(Background):
         return outcome_of(head)
 
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Return the connection that was used last of those that are open and not idle for long, or a new one."""
+        """Return the last used connection that is open and not idle for long, or a new one."""
         while self._idle:
             since, reader, writer = self._idle.pop()
             if time.monotonic() - since < IDLE_SECONDS and not reader.at_eof():
@@ -87,26 +87,26 @@ class Ledger(Background):
 
     @property
     def acknowledged(self) -> set[str]:
-        """The ids that were answered with 200."""
+        """The ids with response 200."""
         return {entry for entry, outcome in list(self.outcomes.items()) if outcome == "200"}
 
     @property
     def failures(self) -> dict[str, int]:
-        """Everything that was not answered with 200, counted."""
+        """The outcomes other than 200, counted."""
         return dict(Counter(outcome for outcome in list(self.outcomes.values()) if outcome != "200"))
 
     def goodput(self, start: float, end: float) -> float:
-        """Return the answers with 200 that came in a second, between two times of the monotonic clock."""
+        """Return the responses with 200 per second, between two times of the monotonic clock."""
         return sum(start <= self.ended[entry] < end for entry in self.acknowledged) / (end - start)
 
     def percentile(self, share: float) -> float:
-        """Return the answers' time in seconds that this share of them did not exceed."""
+        """Return this percentile of the response times, in seconds."""
         return sorted(self.seconds)[int(share * (len(self.seconds) - 1))]
 
 
 @dataclass
 class Sent:
-    """How a ledger fared."""
+    """The result of a ledger."""
 
     count: int
     acknowledged: int
@@ -114,14 +114,14 @@ class Sent:
 
 
 def send(url: str, rate: float, seconds: float) -> Sent:
-    """Send for so long, and tell how it went. To be run in a process of its own where much else is measured beside."""
+    """Send for some seconds and return the result. Use another process if the test also measures other load."""
     with Ledger(url, rate) as ledger:
         time.sleep(seconds)
     return Sent(len(ledger.sent), len(ledger.acknowledged), ledger.percentile(0.99) * 1000)
 
 
 def outcome_of(head: bytes) -> str:
-    """Return the status, and what an answer of HAProxy's own lacks."""
+    """Return the status, with a note if one of HAProxy's own responses lacks something."""
     status = head[9:12].decode()
     if b"application/problem+json" in head and status == "503" and b"\r\nretry-after: " not in head:
         return "503 without Retry-After"
@@ -132,17 +132,17 @@ def outcome_of(head: bytes) -> str:
 
 @dataclass
 class Account:
-    """What became of the ids of a ledger."""
+    """A ledger's ids, compared with the journal."""
 
-    lost: set[str]  # acknowledged, and not in the journal
+    lost: set[str]  # acknowledged but not in the journal
     doubled: set[str]  # in the journal more than once
-    unknown: set[str]  # not acknowledged, and in the journal
-    failed: set[str]  # not acknowledged, and not in the journal
+    unknown: set[str]  # not acknowledged but in the journal
+    failed: set[str]  # neither acknowledged nor in the journal
     most_runs: int
 
 
 def account(ledger: Ledger, journal: Path) -> Account:
-    """Compare the ledger with the journal in that folder, which must be closed: late commits have come."""
+    """Compare the ledger with the journal in `folder`. Late commits must have arrived."""
     lines = [line for file in journal.glob("entries-*") for line in file.read_text().split()]
     sent, acknowledged = set(ledger.sent), ledger.acknowledged
     runs, refused = Counter(line for line in lines if line in sent), sent - acknowledged

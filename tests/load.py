@@ -1,4 +1,4 @@
-"""What runs beside a test in threads; and a small closed-loop load: clients that ask as fast as they are answered."""
+"""Background threads for tests, and a small closed-loop load: each client sends as soon as it has a response."""
 
 import threading
 from collections import Counter
@@ -10,7 +10,7 @@ import httpx
 
 
 class Background:
-    """Functions that run in threads for the time of a `with`, and end by themselves once `_end` is set."""
+    """Functions that run in threads during a `with` block and return once `_end` is set."""
 
     def __init__(self, *functions: Callable[[], None]) -> None:
         self._end = threading.Event()
@@ -30,7 +30,7 @@ class Background:
 
 
 class Load(Background):
-    """Clients in threads for the time of a `with`; afterwards `outcomes` counts status codes and exceptions."""
+    """Clients in threads during a `with` block; afterwards `outcomes` counts status codes and exceptions."""
 
     def __init__(self, url: str, clients: int = 4, method: str = "GET", content: bytes | None = None) -> None:
         self.outcomes: Counter[str] = Counter()
@@ -49,5 +49,5 @@ class Load(Background):
 
     @property
     def failures(self) -> dict[str, int]:
-        """Everything that was not answered with 200."""
+        """The outcomes other than 200."""
         return {outcome: count for outcome, count in self.outcomes.items() if outcome != "200"}

@@ -1,8 +1,8 @@
-"""What ./scripts/soak runs: loads the stack with a mixture of everything, and fails when a process grows or ends.
+"""The program behind ./scripts/soak: loads the stack with mixed traffic and fails if a process grows or ends.
 
-Memory (KiB resident), descriptors and threads are sampled every five seconds. The first third of the time warms up;
-of what follows, the medians of three parts are compared: what leaks grows from each to the next. One step is a burst's,
-whose buffers HAProxy keeps for the next (up to tune.memory.hot-size).
+Memory (KiB resident), descriptors and threads are sampled every five seconds. The first third of the time is warm-up.
+The rest is split into three parts, whose medians are compared: a leak grows from each part to the next. A single step
+is a burst, whose buffers HAProxy keeps for the next (up to tune.memory.hot-size).
 """
 
 import argparse
@@ -26,15 +26,15 @@ from stack import SERVICES, Process, Stack
 from ways import ComposeStack, LocalStack
 
 EVERY_SECONDS = 5
-# What a process may gain from the first part to the last: a share, and an amount; from one to the next, half of that.
-# Below is noise: a heap that settles, a health check's connection, a thread of a pool.
+# How much a process may grow from the first part to the last, as a share and as an amount; half of that from one part
+# to the next. Smaller growth is noise: a settling heap, a health check's connection, a pool's thread.
 ALLOWED = {"memory": (0.04, 2048), "descriptors": (0.1, 8), "threads": (0, 3)}
 
-Samples = list[dict[str, Process]]  # in the order of time
+Samples = list[dict[str, Process]]  # in order of time
 
 
 class Comers(Background):
-    """Clients that open a stream or a WebSocket, read once and leave, one after the other."""
+    """Clients that open a stream or a WebSocket, read once and disconnect, one after the other."""
 
     def __init__(self, stack: Stack) -> None:
         self._url = stack.url
@@ -47,7 +47,7 @@ class Comers(Background):
                     with stream(f"{self._url}/{service}/events?interval_ms=100") as events:
                         next(events)
                 except (httpx.HTTPError, AssertionError):
-                    pass  # no place for it on the WSGI side
+                    pass  # no free slot on the WSGI side
             self._end.wait(0.1)
 
     def _websockets(self) -> None:
@@ -62,7 +62,7 @@ class Comers(Background):
 
 
 def ended(samples: Samples) -> set[str]:
-    """Return the processes that were not there all the time, or are not those that were there at first."""
+    """Return the processes that started or ended during the test."""
     return {
         name
         for name, first in samples[0].items()
@@ -72,7 +72,7 @@ def ended(samples: Samples) -> set[str]:
 
 
 def warm(samples: Samples) -> dict[tuple[str, str], list[int]]:
-    """Return each figure of each process after warm-up, in the order of time: (process, what) -> values."""
+    """Return each figure of each process after warm-up, in order of time: (process, figure) -> values."""
     warmed_up = samples[len(samples) // 3 :]
     return {
         (name, what): [getattr(one[name], what) for one in warmed_up if name in one]
@@ -82,7 +82,7 @@ def warm(samples: Samples) -> dict[tuple[str, str], list[int]]:
 
 
 def growth(samples: Samples) -> dict[tuple[str, str], tuple[float, float]]:
-    """Return what has grown by more than is allowed: (process, what) -> the median after warm-up, and at the end."""
+    """Return what grew more than allowed: (process, figure) -> the median after warm-up and at the end."""
     grown = {}
     for (process, what), values in warm(samples).items():
         third = len(values) // 3
@@ -97,7 +97,7 @@ def growth(samples: Samples) -> dict[tuple[str, str], tuple[float, float]]:
 
 
 def soak(stack: Stack, minutes: float) -> tuple[Samples, dict[str, list[Ledger]]]:
-    """Load the stack for so long; return the samples and what was sent, by the status that is due."""
+    """Load the stack for that long; return the samples, and the requests sent by expected status."""
     samples: Samples = []
     ledgers: dict[str, list[Ledger]] = {"200": [], "404": []}
     for service in SERVICES:
@@ -128,7 +128,7 @@ def report(samples: Samples) -> None:
 
 
 def main() -> None:
-    """Soak the way of running that is named, and say what grew."""
+    """Soak the chosen way of running and report what grew."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--local", action="store_true")
@@ -147,11 +147,11 @@ def main() -> None:
     grown, gone = growth(samples), sorted(ended(samples))
     outcomes = [(status, seen) for status, many in ledgers.items() for one in many for seen in one.outcomes.values()]
     wrong = Counter(seen for status, seen in outcomes if seen != status)
-    print(f"\n{len(outcomes)} requests, not answered with 200, or 404 where that was asked for: {dict(wrong)}")
+    print(f"\n{len(outcomes)} requests, unexpected outcomes: {dict(wrong)}")
     for (process, what), (first, last) in grown.items():
         print(f"soak: {process}: {what} grew from {first:.0f} to {last:.0f}", file=sys.stderr)
     for process in gone:
-        print(f"soak: {process}: has ended", file=sys.stderr)
+        print(f"soak: {process}: ended", file=sys.stderr)
     if grown or gone or wrong:
         sys.exit(1)
     print("soak: nothing grew")

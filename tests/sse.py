@@ -1,4 +1,4 @@
-"""A reader of Server-Sent Events that keeps what tests ask about: ids, gaps, retry, and when each came."""
+"""A reader of Server-Sent Events that records what tests check: ids, gaps, retry and arrival times."""
 
 import json
 import time
@@ -24,7 +24,7 @@ class Event:
 
 @contextmanager
 def stream(url: str, last_event_id: int | None = None, accept: str = "text/event-stream") -> Iterator[Iterator[Event]]:
-    """Open a stream, check that it is one, and yield its events as they come."""
+    """Open a stream, check its type, and yield its events as they arrive."""
     headers = {"Accept": accept}
     if last_event_id is not None:
         headers["Last-Event-ID"] = str(last_event_id)

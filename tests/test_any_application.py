@@ -1,4 +1,4 @@
-"""WSGI_APP and ASGI_APP host any callable; what does not import says so in one line."""
+"""WSGI_APP and ASGI_APP host any callable; a failed import is reported in one line."""
 
 import threading
 import time
@@ -28,14 +28,14 @@ FOREIGN = {
 
 @pytest.fixture(scope="module")
 def foreign(any_stack: Stack) -> Stack:
-    """The stack with an application that was not written for it on each side."""
+    """The stack with, on each service, an application that was not written for it."""
     any_stack.up(**FOREIGN)
     any_stack.wait_whole()
     return any_stack
 
 
 def replica(stack: Stack, service: str) -> str:
-    """Return the name of a replica whose application does not tell it."""
+    """Return the name of a replica, for an application that does not report it."""
     if isinstance(stack, LocalStack):
         return f"{service}-1"
     return run("docker", "compose", "ps", "--quiet", service).stdout.split()[0]
@@ -60,7 +60,7 @@ EVENTS = {"Accept": "text/event-stream"}
 
 def test_a_head_of_an_event_stream_leaves_its_connection_to_the_next_request(foreign: Stack, service: str) -> None:
     with httpx.Client(base_url=f"{foreign.url}/{service}", headers=EVENTS, timeout=10) as client:
-        for _ in range(8):  # more than there are places for streams
+        for _ in range(8):  # more than there are slots for streams
             assert client.head("/feed").status_code == 200
             assert client.get("/x").status_code == 200
 
@@ -71,7 +71,7 @@ def test_a_foreign_application_is_drained_without_loss(foreign: Stack) -> None:
         feeds, loads, opened = {}, [], list[str]()
         for service in SERVICES:
             base = f"{foreign.url}/{service}"
-            paths = ["quiet"] * 5 + ["feed"]  # with comments alone, which keep a connection alive, and with events
+            paths = ["quiet"] * 5 + ["feed"]  # comments only, as heartbeats; and events
             feeds[service] = [background.submit(feed_lines, f"{base}/{path}", 8, opened) for path in paths]
             loads += [Load(f"{base}/x", clients=2), Load(f"{base}/x", clients=2, method="POST", content=b"y")]
         for load in loads:
@@ -96,7 +96,7 @@ def test_a_foreign_application_is_drained_without_loss(foreign: Stack) -> None:
 
 
 def test_a_large_answer_to_a_slow_reader_outlives_the_drain(foreign: Stack) -> None:
-    """The application has sent it at once, and most of it waits in the server."""
+    """The application sent everything at once, and most of it waits in the server."""
     victim = replica(foreign, "asgi")
     with ExitStack() as opened, ThreadPoolExecutor() as background:
         asked = [httpx.stream("GET", f"{foreign.url}/asgi/large", headers=EVENTS, timeout=30) for _ in range(3)]
@@ -137,7 +137,7 @@ def test_what_pep_3333_allows_is_answered_once_and_whole(
             answer = client.get(f"/{path}")
             assert answer.status_code == status
             assert body is None or answer.content == body
-            assert client.get("/x").status_code == 200  # a connection that was left in disorder would fail it
+            assert client.get("/x").status_code == 200  # fails if the connection was left in a bad state
     assert masked(foreign, "wsgi") == before, "it was asked again"
 
 
@@ -149,7 +149,7 @@ def test_an_answer_that_is_shorter_than_announced_ends_at_once(foreign: Stack) -
 
 def test_complaints_of_a_wsgi_application_are_lines_of_the_log_and_wait_for_nobody(foreign: Stack) -> None:
     with foreign.logs_blocked(), httpx.Client(base_url=f"{foreign.url}/wsgi", timeout=10) as client:
-        for _ in range(400):  # of a thousand bytes, where a pipe holds 64 KiB
+        for _ in range(400):  # of 1,000 bytes each; a pipe holds 64 KiB
             assert client.get("/complains").status_code == 200
     with Load(f"{foreign.url}/wsgi/complains", clients=12):
         time.sleep(2)
@@ -168,7 +168,7 @@ def test_a_folder_whose_file_has_the_name_of_one_of_the_servers_is_not_built(tmp
 
 
 def feed_lines(url: str, seconds: float, opened: list[str]) -> list[str]:
-    """Hold a stream, add it to those that are open, and return its lines where it ended, cleanly, within `seconds`."""
+    """Open a stream, add it to the open ones, and return its lines if it ended cleanly within `seconds`."""
     lines = []
     with httpx.stream("GET", url, headers={"Accept": "text/event-stream"}, timeout=30) as answer:
         assert answer.status_code == 200
@@ -194,9 +194,9 @@ def test_the_websockets_of_a_foreign_application_are_closed_with_1012(foreign: S
     foreign.wait_whole()
 
 
-@pytest.mark.parametrize("path", ["feed", "writes"])  # as PEP 3333's iterable, and through its `write`
+@pytest.mark.parametrize("path", ["feed", "writes"])  # with PEP 3333's iterable, and with its `write`
 def test_streams_at_any_path_take_no_more_threads_than_they_may(foreign: Stack, path: str) -> None:
-    time.sleep(3)  # until the replicas have noticed that the clients of the test before are gone
+    time.sleep(3)  # until the replicas notice the disconnects of the previous test
     with ThreadPoolExecutor(40) as background, httpx.Client(base_url=foreign.url) as client:
         enough = threading.Event()
         feeds = [background.submit(feed_status, f"{foreign.url}/wsgi/{path}", enough) for _ in range(40)]
@@ -212,7 +212,7 @@ def test_streams_at_any_path_take_no_more_threads_than_they_may(foreign: Stack, 
 
 
 def feed_status(url: str, enough: threading.Event) -> int:
-    """Hold a stream for as long as that is wanted, if there is a place, and return the status."""
+    """Hold a stream until told to stop, if a slot is free, and return the status."""
     with httpx.stream("GET", url, timeout=30) as answer:
         for _ in answer.iter_lines():
             if enough.is_set():

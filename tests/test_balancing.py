@@ -1,4 +1,4 @@
-"""Requests are spread over the replicas; replicas that come, die or go cost no request."""
+"""Requests are spread over the replicas. No request fails when replicas start, die or stop."""
 
 import os
 import time
@@ -29,7 +29,7 @@ def test_requests_that_wait_overlap_in_each_replica(stack: Stack, service: str) 
         return time.monotonic() - began
 
     alone = wait(1)
-    assert wait(12) < 3 * alone  # four in each of three replicas, one after the other: 4 times
+    assert wait(12) < 3 * alone  # would be 4 times if each of three replicas ran its four one after the other
 
 
 def test_a_replica_that_is_killed_costs_no_get_and_comes_back(stack: Stack, service: str) -> None:
@@ -37,7 +37,7 @@ def test_a_replica_that_is_killed_costs_no_get_and_comes_back(stack: Stack, serv
     assert len(instances) == 3
     victim = min(instances)
     before = stack.pids(victim)
-    with Load(f"{stack.url}/{service}/json", clients=6) as load:  # the other replicas have room for so many
+    with Load(f"{stack.url}/{service}/json", clients=6) as load:  # the other replicas have slots for these
         wait_until(lambda: load.outcomes.total() > 100, "the load runs")
         stack.kill(*before)
         wait_until(lambda: stack.instances(service) == instances, "the replica is back")
@@ -52,11 +52,11 @@ def test_one_process_of_a_wsgi_replica_that_is_killed_costs_no_get(
 ) -> None:
     instances = stack.instances("wsgi")
     victims = sorted(instances) if pytestconfig.getoption("--full") else [min(instances)]
-    with Load(f"{stack.url}/wsgi/json", clients=6) as load:  # the other replicas have room for so many
+    with Load(f"{stack.url}/wsgi/json", clients=6) as load:  # the other replicas have slots for these
         for victim in victims:
             master, worker = stack.pids(victim)[:2]
             stack.kill(master if process == "master" else worker)
-            # A worker answers for up to a second after its master has gone; then two replicas would be down at once.
+            # A worker serves for up to a second after its master died; then two replicas would be down at once.
             for pid in (master, worker) if process == "master" else (worker,):
                 wait_until(partial(has_ended, pid), "the process has ended")
             wait_until(lambda: stack.instances("wsgi") == instances, "all replicas answer")
@@ -107,7 +107,7 @@ def test_when_compose_up_returns_the_very_first_request_is_answered(stack: Stack
 
 
 def has_ended(pid: int) -> bool:
-    """Tell whether the process is no more."""
+    """Return whether the process has ended."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -118,7 +118,7 @@ def has_ended(pid: int) -> bool:
 
 
 def answers(stack: Stack, path: str) -> bool:
-    """Tell whether the path is answered with 200."""
+    """Return whether the path returns 200."""
     try:
         return httpx.get(f"{stack.url}{path}").status_code == 200
     except httpx.TransportError:

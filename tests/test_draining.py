@@ -1,4 +1,4 @@
-"""A replica that is told to stop loses nothing: requests, event streams, WebSockets."""
+"""A draining replica loses nothing: no requests, event streams or WebSockets."""
 
 import json
 import time
@@ -20,15 +20,15 @@ EITHER = {"Accept": "application/json, text/event-stream"}
 
 @dataclass
 class Drained:
-    """What clients saw while a replica of each service was stopped."""
+    """What clients saw while one replica of each service drained."""
 
     loads: dict[str, list[Load]]
-    ended: dict[str, list[Event]]  # the stream that the replica served, to its end
-    resumed: dict[str, list[Event]]  # and what followed it
-    closed: list[int]  # the codes that the replica's WebSockets were closed with
-    closed_at: list[float]  # and when, in seconds
-    again: set[str]  # who served them when they came back
-    others_echo: bool  # whether those of other replicas went on
+    ended: dict[str, list[Event]]  # the events of the replica's stream, until its end
+    resumed: dict[str, list[Event]]  # the events after it resumed
+    closed: list[int]  # the close codes of the replica's WebSockets
+    closed_at: list[float]  # and the times, in seconds
+    again: set[str]  # the replicas that served them after they reconnected
+    others_echo: bool  # whether the WebSockets of other replicas stayed open
     victims: dict[str, str]
     left: dict[str, set[str]]
     logs: dict[str, str]
@@ -36,7 +36,7 @@ class Drained:
 
 @pytest.fixture(scope="module")
 def drained(stack: Stack) -> Drained:
-    """Stop a replica of each service under load, with streams and WebSockets, and start it again."""
+    """Drain one replica of each service under load, with streams and WebSockets, and start it again."""
     sockets_url = f"{stack.url.replace('http', 'ws')}/asgi/ws"
     with ExitStack() as opened, ThreadPoolExecutor(40) as background:
         streams = {
@@ -73,7 +73,7 @@ def drained(stack: Stack) -> Drained:
             back = [socket.result() for socket in hit]
             for stop in stops:
                 stop.result()
-        # Without the load, which may keep one of them so busy that the other gets all requests.
+        # After the load, which may keep one replica so busy that the other gets all requests.
         left = {service: stack.instances(service) for service in SERVICES}
         rest = [socket for socket, instance in serving.items() if instance != victims["asgi"]]
         others_echo = all(echoes(socket) for socket in rest)
@@ -85,13 +85,13 @@ def drained(stack: Stack) -> Drained:
 
 
 def echoes(socket: ClientConnection) -> bool:
-    """Tell whether the WebSocket is answered still, behind the ticks that nobody has read."""
+    """Return whether the WebSocket still echoes, after the unread ticks."""
     socket.send("still there")
     return any(json.loads(message).get("data") == "still there" for message in socket)
 
 
 def loads_of(base: str) -> tuple[Load, Load, Load]:
-    """Return quick GET, slow GET and POST."""
+    """Return loads of quick GET, slow GET and POST."""
     return (
         Load(f"{base}/json", clients=2),
         Load(f"{base}/wait?seconds=0.5"),
@@ -100,7 +100,7 @@ def loads_of(base: str) -> tuple[Load, Load, Load]:
 
 
 def following(stack: Stack, service: str, ended: list[Event]) -> list[Event]:
-    """Resume where the stream ended, and return the next twenty events."""
+    """Resume after the stream's last event and return the next twenty."""
     last = [event.id for event in ended if event.id is not None][-1]
     with stream(f"{stack.url}/{service}/events?interval_ms=100", last) as events:
         return [next(events) for _ in range(20)]
@@ -115,7 +115,7 @@ def test_stopping_a_replica_under_load_loses_nothing(drained: Drained, service: 
 
 
 def test_at_a_drain_an_event_stream_ends_cleanly_and_resumes_elsewhere(drained: Drained, service: str) -> None:
-    """Cleanly: its iteration ended without an exception, so the body was terminated and not cut."""
+    """Cleanly: iterating raised no exception, so the body was terminated, not cut."""
     assert drained.ended[service][-1].retry is not None
     events = drained.ended[service] + drained.resumed[service]
     ids = [event.id for event in events if event.id is not None]
@@ -126,8 +126,8 @@ def test_at_a_drain_an_event_stream_ends_cleanly_and_resumes_elsewhere(drained: 
 def test_at_a_drain_websockets_are_closed_with_1012_and_come_back_elsewhere(drained: Drained) -> None:
     assert drained.closed
     assert set(drained.closed) == {1012}
-    # Spread over the second half of the drain, so that they do not all come back at once: by chance alone ten
-    # would be as close together once in 20,000 times.
+    # The closes are spread over the second half of the drain, so that clients do not all reconnect at once. By chance,
+    # ten would be this close together once in 20,000 times.
     assert max(drained.closed_at) - min(drained.closed_at) > 0.3
     assert drained.again <= drained.left["asgi"]
     assert drained.others_echo
@@ -135,7 +135,7 @@ def test_at_a_drain_websockets_are_closed_with_1012_and_come_back_elsewhere(drai
 
 
 def test_a_slow_answer_that_might_have_been_a_stream_outlives_the_drain(stack: Stack) -> None:
-    """As with MCP, whose clients accept both. It goes to the streams' backend, which cuts off what is down."""
+    """Like MCP's, whose clients accept both. It goes to the streams' backend, which cuts a replica that is down."""
     wait_until(lambda: in_flight(stack) == {0}, "the streams of other tests are gone")
     with ThreadPoolExecutor(8) as background:
         answers = [
@@ -153,6 +153,6 @@ def test_a_slow_answer_that_might_have_been_a_stream_outlives_the_drain(stack: S
 
 
 def in_flight(stack: Stack) -> set[int]:
-    """Return the numbers of requests that the replicas have of the streams' backends."""
+    """Return the replicas' numbers of requests in flight in the streams' backends."""
     rows = (row for row in stack.statistics() if row["pxname"].endswith("_streams") and row["status"].startswith("UP"))
     return {int(row["scur"]) for row in rows if row["svname"] != "BACKEND"}

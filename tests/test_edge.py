@@ -1,4 +1,4 @@
-"""What HAProxy lets in, what it answers by itself, and that nothing bad reaches or ends a replica."""
+"""What HAProxy admits and what it answers itself. Nothing malformed reaches or ends a replica."""
 
 import re
 import socket
@@ -14,12 +14,12 @@ from test_contract import assert_problem
 
 @pytest.fixture(scope="module", autouse=True)
 def started(stack: Stack) -> dict[str, list[int]]:
-    """Return the processes of every replica before all this."""
+    """Return the processes of every replica before these tests."""
     return {name: stack.pids(name) for service in SERVICES for name in stack.instances(service)}
 
 
 def raw(stack: Stack, request: bytes) -> bytes:
-    """Send bytes as they are and return everything that comes back until the end, or a pause."""
+    """Send raw bytes and return everything received until the connection closes or pauses."""
     with socket.create_connection(("127.0.0.1", httpx.URL(stack.url).port or 0), timeout=15) as connection:
         connection.sendall(request)
         received = b""
@@ -211,7 +211,7 @@ def test_a_malformed_request_gets_a_4xx_in_json_and_ends_no_replica(stack: Stack
 def test_a_request_with_two_lengths_goes_no_further(stack: Stack, service: str) -> None:
     lengths = b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde"
     answer = raw(stack, f"POST /{service}/echo HTTP/1.1\r\nHost: x\r\n".encode() + lengths)
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")  # HAProxy 3.2 closes without a word
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")  # HAProxy 3.2 closes without a response
 
 
 def test_a_request_for_another_protocol_keeps_its_body(client: httpx.Client, service: str) -> None:
@@ -240,7 +240,7 @@ def test_a_websocket_handshake_that_is_none_is_refused_at_once(
     client: httpx.Client, method: str, query: str, content: bytes, more: dict[str, str]
 ) -> None:
     answer = client.request(method, f"/asgi/ws{query}", content=content, headers=HANDSHAKE | more, timeout=10)
-    assert answer.status_code in (400, 426)  # HAProxy 2 makes a plain GET of one that has a body
+    assert answer.status_code in (400, 426)  # HAProxy 2 turns a handshake with a body into a plain GET
     assert_problem(answer, answer.status_code)
 
 
@@ -251,7 +251,7 @@ def test_a_websocket_handshake_of_another_version_gets_426_with_ours(client: htt
 
 
 def raw_echo(stack: Stack, service: str, coding: bytes = b"chunked", trailer: bytes = b"") -> bytes:
-    """Post a chunked body of two bytes to /echo, and return what comes back."""
+    """Post a chunked body of two bytes to /echo and return the response."""
     head = b"POST /%b/echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: %b\r\n\r\n" % (service.encode(), coding)
     return raw(stack, head + b"2\r\nhi\r\n0\r\n" + trailer + b"\r\n")
 
@@ -270,14 +270,14 @@ def test_a_get_with_a_body_is_answered(stack: Stack, service: str, body: str) ->
 
 def test_a_body_in_an_unknown_coding_gets_422(stack: Stack, service: str) -> None:
     if stack.haproxy_is_old():
-        pytest.skip("HAProxy 2 answers it with a page of its own")
+        pytest.skip("HAProxy 2 returns its own page")
     received = raw_echo(stack, service, coding=b"gzip, chunked")
     assert received.startswith(b"HTTP/1.1 422 ")
     assert b"application/problem+json" in received
 
 
 def test_a_trailer_claims_nothing(stack: Stack, service: str) -> None:
-    """In one piece with the body, as a proxy may send it on."""
+    """The trailer arrives in one piece with the body, as a proxy may forward it."""
     claims = b"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Prefix: /evil\r\nX-Forwarded-Proto: https\r\n"
     head = b"GET /%b/whoami HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" % service.encode()
     received = raw(stack, head + b"2\r\nhi\r\n0\r\n" + claims + b"\r\n")
@@ -288,7 +288,7 @@ def test_a_trailer_claims_nothing(stack: Stack, service: str) -> None:
 
 def test_a_bad_trailer_is_no_error_of_the_application(stack: Stack, service: str) -> None:
     if stack.haproxy_is_old():
-        pytest.skip("HAProxy 2 hands trailers on")
+        pytest.skip("HAProxy 2 forwards trailers")
     received = raw_echo(stack, service, trailer=b"Host: a\r\n")
     assert received.startswith(b"HTTP/1.1 200 ")
 

@@ -1,4 +1,4 @@
-"""The examples: applications that know nothing of how they are served, in the same images."""
+"""The examples: applications that do not depend on how they are served, in the same images."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ SECONDS = 9  # longer than a drain
 
 
 def start(stack: Stack, example: str) -> Stack:
-    """Start the stack with an example in it, as its compose.yaml says."""
+    """Start the stack with an example, as in the comment of its compose.yaml."""
     settings = {"COMPOSE_FILE": f"compose.yaml:examples/{example}/compose.yaml"}
     if stack.settings != settings:
         stack.up(**settings)
@@ -30,7 +30,7 @@ def start(stack: Stack, example: str) -> Stack:
 
 @pytest.fixture(params=[(name, service) for name, services in GUESTBOOKS.items() for service in services])
 def guestbook(request: pytest.FixtureRequest, any_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> tuple[Stack, str]:
-    """Each framework behind each interface that it has: the stack, and the service."""
+    """The stack and the service, for each framework on each of its interfaces."""
     example, service = request.param
     start(any_stack, example)
     monkeypatch.setenv("COMPOSE_FILE", f"compose.yaml:examples/{example}/compose.yaml")
@@ -61,7 +61,7 @@ def test_it_sees_client_scheme_and_prefix_and_shows_its_own_pages(guestbook: tup
         assert (missing.status_code, broken.status_code) == (404, 500)
         assert "This guestbook has no such page" in missing.text
         assert "The guestbook failed to handle this request" in broken.text
-        assert client.get("readyz").json()["status"] == 404  # HAProxy's: nobody outside asks for it
+        assert client.get("readyz").json()["status"] == 404  # HAProxy's own: not reachable from outside
     replica = run("docker", "compose", "ps", "--quiet", service).stdout.split()[0]
     for path in ("livez", "readyz"):
         code = (
@@ -74,7 +74,7 @@ def test_a_drain_loses_nothing_and_ends_its_streams(guestbook: tuple[Stack, str]
     stack, service = guestbook
     base = f"{stack.url}/{service}"
     victim = run("docker", "compose", "ps", "--quiet", service).stdout.split()[0]
-    # Django itself has none; handshakes that it refuses would take places of the streams for a moment.
+    # Django has none; the handshakes that it refuses would briefly take the streams' slots.
     has_websockets = "django" not in str(stack.settings)
     with ThreadPoolExecutor(12) as background:
         streams = [background.submit(end_of_stream, f"{base}/events") for _ in range(6)]
@@ -94,7 +94,7 @@ def test_a_drain_loses_nothing_and_ends_its_streams(guestbook: tuple[Stack, str]
 
 
 def end_of_stream(url: str) -> Event | None:
-    """Hold an event stream, and return the last event where it ended before its time."""
+    """Hold an event stream, and return the last event if the stream ended early."""
     last = None
     with stream(url) as events:
         for last in events:
@@ -104,7 +104,7 @@ def end_of_stream(url: str) -> Event | None:
 
 
 def close_code(url: str) -> int | None:
-    """Hold a WebSocket, and return how it was closed, or None where it was not, or was refused."""
+    """Hold a WebSocket, and return its close code, or None if it stayed open or was refused."""
     try:
         with connect(url.replace("http", "ws")) as socket:
             socket.send("hello")

@@ -1,6 +1,6 @@
-"""The fault matrix: what a ledger counts while replicas are killed, frozen, cut off and slowed.
+"""The fault matrix: what a ledger counts while replicas are killed, frozen, cut off or slowed.
 
-Unless a test says otherwise, a fault happens to a replica of each service at once, with GET, POST and streams on both.
+Unless a test says otherwise, a fault hits one replica of each service at once, under GET, POST and streams on both.
 """
 
 import os
@@ -22,12 +22,12 @@ from traffic import assert_kept, assert_streams_stayed, cut_off, logged, masked,
 
 
 def victims(stack: Stack) -> list[str]:
-    """Return the name of a replica of each service."""
+    """Return the name of one replica of each service."""
     return [min(stack.instances(service)) for service in SERVICES]
 
 
 def is_given_up(stack: Stack) -> bool:
-    """Tell whether each service is down to two replicas, for requests that may be repeated and for others."""
+    """Return whether each service is down to two replicas, in the backends with and without retries."""
     return all(stack.up_servers(service + kind) == 2 for service in SERVICES for kind in ("", "_once"))
 
 
@@ -46,15 +46,15 @@ def test_the_ledger_finds_what_was_dropped_and_doubled_and_nothing_else(journale
     assert not found.failed
 
 
-# So long that some are in flight on each replica, and so short that two replicas have room for all, also for those that
-# are sent again: where they have none, the second attempt goes to the dead one again.
+# Long enough for some to be in flight on each replica, and short enough for two replicas to have slots for all, retries
+# included: if they have none, the retry hits the dead replica again.
 SLOW_ENTRY = "entry/{id}?seconds=0.02"
-IN_FLIGHT = {"wsgi": 4, "asgi": 12}  # the most on one replica: its places; far more than so few requests take
+IN_FLIGHT = {"wsgi": 4, "asgi": 12}  # at most on one replica: WSGI's slots; for ASGI far more than these requests need
 
 
 @pytest.mark.parametrize("process", ["first", "last"])
 def test_killing_a_process_costs_only_the_posts_in_flight_there(journaled: Journaled, process: str) -> None:
-    """The first is gunicorn's master, in a container also what ends it; the last is the one that serves."""
+    """The first process is gunicorn's master, whose end also ends a container; the last one serves."""
     stack = journaled.stack
     before = {service: stack.instances(service) for service in SERVICES}
     names = [min(instances) for instances in before.values()]
@@ -70,7 +70,7 @@ def test_killing_a_process_costs_only_the_posts_in_flight_there(journaled: Journ
 @pytest.mark.compose
 @pytest.mark.full
 def test_killing_a_container_costs_only_the_posts_in_flight_there(journaled: Journaled) -> None:
-    """To Docker a kill from the host is a stop by hand: nothing starts it again."""
+    """To Docker, a kill from the host is a manual stop: the container is not restarted."""
     names = victims(journaled.stack)
     with traffic(journaled, SLOW_ENTRY) as seen:
         run("docker", "kill", *names)
@@ -83,7 +83,7 @@ def test_killing_a_container_costs_only_the_posts_in_flight_there(journaled: Jou
 @pytest.mark.compose
 @pytest.mark.full
 def test_running_out_of_memory_costs_only_the_posts_in_flight_there(journaled: Journaled) -> None:
-    """A POST takes more than its container may have, and the kernel ends the process that serves it."""
+    """A POST takes more memory than its container may have, and the kernel kills the serving process."""
     stack = journaled.stack
     before = serving(stack)
     with traffic(journaled, SLOW_ENTRY) as seen:
@@ -107,11 +107,11 @@ def test_a_frozen_replica_costs_no_get_on_a_quick_route(journaled: Journaled) ->
     with quick_traffic(journaled) as seen:
         frozen = time.monotonic()
         with stack.frozen(wsgi), stack.frozen(asgi):
-            wait_until(partial(is_given_up, stack), "they are out of rotation", 10)  # 4 s, and noise
+            wait_until(partial(is_given_up, stack), "they are out of rotation", 10)  # 4 s plus noise
             print(f"out of rotation after {time.monotonic() - frozen:.1f} s; masked: {masked(stack)}")
             time.sleep(3)
     for sent in seen.values():
-        assert not sent.posts.failures, "a POST is answered late, once its replica goes on"
+        assert not sent.posts.failures, "a POST is answered late, when its replica resumes"
 
 
 @pytest.mark.compose
@@ -129,7 +129,7 @@ def test_what_a_replica_answers_with_5xx_is_passed_on_and_not_sent_again(
 
 @pytest.mark.compose
 def test_logs_that_nobody_reads_cost_nothing(journaled: Journaled) -> None:
-    """The pipes hold 64 KiB: the load fills those of HAProxy and of every replica at once."""
+    """A pipe holds 64 KiB: the load fills the pipes of HAProxy and of every replica at once."""
     url = journaled.stack.url
     floods = [Load(f"{url}{path}", clients=2) for path in ("/nothing", "/wsgi/entry/flood", "/asgi/entry/flood")]
     with traffic(journaled) as seen, journaled.stack.logs_blocked(), ExitStack() as load:
@@ -149,7 +149,7 @@ def test_with_a_full_disk_nothing_is_acknowledged_that_is_not_committed(journale
     filler = journaled.folder / "filler"
     quick = {service: Ledger(f"{journaled.stack.url}/{service}/json", 20) for service in SERVICES}
     with traffic(journaled) as seen, quick["wsgi"], quick["asgi"]:
-        run("dd", "if=/dev/zero", f"of={filler}", "bs=64k", check=False)  # until there is no space
+        run("dd", "if=/dev/zero", f"of={filler}", "bs=64k", check=False)  # until the disk is full
         wait_until(lambda: all(sent.posts.failures for sent in seen.values()), "commits fail")
         filler.unlink()
     for service, sent in seen.items():
@@ -188,7 +188,7 @@ def dropped(container: str, chain: str, *match: str) -> Iterator[None]:
 
 
 def unanswered_queries(haproxy: str) -> int:
-    """Return how many of HAProxy's DNS queries were not sent, or not answered in time, since it started."""
+    """Return how many of HAProxy's DNS queries failed or timed out since it started."""
     command = "echo 'show resolvers' | socat /var/lib/haproxy/admin.sock -"
     said = run("docker", "exec", haproxy, "sh", "-c", command).stdout
     return sum(map(int, re.findall(r"(?:snd_error|timeout): *(\d+)", said)))
@@ -220,9 +220,9 @@ def test_a_slow_replica_costs_nothing(journaled: Journaled) -> None:
 
 @pytest.mark.compose
 def test_of_a_service_whose_replicas_fail_every_check_the_replicas_are_asked_all_the_same(journaled: Journaled) -> None:
-    """All are frozen until HAProxy has given them up; then they go on, and answer before a check finds that out."""
+    """All are frozen until HAProxy marks them down. Then they resume, and respond before a check succeeds."""
     stack = journaled.stack
-    # The WSGI replicas are the last to be frozen, so the first to go on: their few places fill meanwhile.
+    # The WSGI replicas freeze last and so resume first, because their few slots fill meanwhile.
     names = [name for service in reversed(SERVICES) for name in stack.instances(service)]
     with ExitStack() as frozen:
         for name in names:
@@ -264,7 +264,7 @@ def test_a_post_is_sent_again_only_with_a_key_that_the_operator_says_is_honoured
         **{f"{honoured.upper()}_IDEMPOTENCY_KEY": "honoured", f"{other.upper()}_IDEMPOTENCY_KEY": "ignored"}
     )
     stack = journaled.stack
-    entry = "entry/{id}?seconds=0.4"  # with 12 a second, one or two are in flight on each replica
+    entry = "entry/{id}?seconds=0.4"  # at 12 a second, one or two are in flight on each replica
     retried = sum(masked(stack, honoured).values())
     with (
         Ledger(f"{stack.url}/{honoured}/entry/{{id}}?seconds=0.3", 12, "POST", keyed=True) as safe,

@@ -1,4 +1,4 @@
-"""What compose.yaml promises of each container, read back from the running ones."""
+"""What compose.yaml promises about each container, checked on the running ones."""
 
 import json
 import re
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.compose
 
 @pytest.fixture(scope="module")
 def locust(stack: Stack) -> Iterator[None]:
-    """Locust's containers, beside the others."""
+    """Locust's containers, in addition to the others."""
     with locust_page():
         yield
 
@@ -24,7 +24,7 @@ LOCUST = [pytest.param(name, marks=pytest.mark.full) for name in ("locust", "loc
 
 @pytest.fixture(params=["haproxy", "wsgi", "asgi", *LOCUST])
 def container(stack: Stack, request: pytest.FixtureRequest) -> dict[str, Any]:
-    """A running container of each service, as `docker inspect` tells it."""
+    """A running container of each service, as `docker inspect` shows it."""
     if request.param.startswith("locust"):
         request.getfixturevalue("locust")
     name = run("docker", "compose", "ps", "--quiet", request.param).stdout.split()[0]
@@ -33,12 +33,12 @@ def container(stack: Stack, request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def service_of(container: dict[str, Any]) -> str:
-    """Return the service that the container is one of."""
+    """Return the container's service."""
     return str(container["Config"]["Labels"]["com.docker.compose.service"])
 
 
 def is_locusts(container: dict[str, Any]) -> bool:
-    """Tell whether it generates load."""
+    """Return whether the container generates load."""
     return service_of(container).startswith("locust")
 
 
@@ -78,7 +78,7 @@ def test_resources_are_limited(container: dict[str, Any]) -> None:
 def test_it_is_restarted_and_given_time_to_stop(container: dict[str, Any]) -> None:
     assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
     assert container["Config"]["StopTimeout"] >= (30 if service_of(container) in SERVICES else 5)
-    if service_of(container) != "locust-worker":  # which has no port to be asked on
+    if service_of(container) != "locust-worker":  # it has no port
         assert container["State"]["Health"]["Status"] == "healthy"
 
 
@@ -104,7 +104,7 @@ def test_the_replicas_reach_no_outside_network(container: dict[str, Any]) -> Non
 
 
 def test_a_replicas_start_compiles_nothing(container: dict[str, Any]) -> None:
-    """It could keep no bytecode, and would take the processors from the replicas that serve."""
+    """It could not store bytecode, and would take CPU from the serving replicas."""
     if service_of(container) not in SERVICES:
         pytest.skip("it is no application's")
     loaded = run("docker", "exec", container["Id"], "python", "-v", "-c", "import app, serving").stderr

@@ -1,4 +1,4 @@
-"""More than the stack can do: too many requests, too many connections at once, clients that are far too slow."""
+"""More than the stack can handle: too many requests, too many connections at once, far too slow clients."""
 
 import base64
 import time
@@ -16,14 +16,14 @@ from stack import SERVICES, Stack, run
 
 pytestmark = pytest.mark.compose
 
-CAPACITY = {"wsgi": "/wsgi/wait?seconds=0.12", "asgi": "/asgi/wait?seconds=3"}  # 12 and 300 places: 100 a second
+CAPACITY = {"wsgi": "/wsgi/wait?seconds=0.12", "asgi": "/asgi/wait?seconds=3"}  # 12 and 300 slots: 100 a second
 QUEUE_LIMIT = {"wsgi": 256, "asgi": 1024}  # haproxy.cfg
-SOCKETS = 8800  # of the 9,000 clients that haproxy.cfg lets in
+SOCKETS = 8800  # of the 9,000 clients that haproxy.cfg admits
 
 
 @pytest.fixture
 def edge(journaled: Journaled) -> str:
-    """HAProxy's own address: what Docker publishes a port with does not take part."""
+    """HAProxy's own address, to bypass Docker's port publishing."""
     haproxy = run("docker", "compose", "ps", "--quiet", "haproxy").stdout.strip()
     networks = "{{range $name, $net := .NetworkSettings.Networks}}{{$name}} {{$net.IPAddress}}\n{{end}}"
     for line in run("docker", "inspect", "--format", networks, haproxy).stdout.splitlines():
@@ -35,7 +35,7 @@ def edge(journaled: Journaled) -> str:
 
 @contextmanager
 def neighbours(stack: Stack, *urls: str) -> Iterator[None]:
-    """Send 50 GET a second to each of these, none of which may fail, while no server may be marked down."""
+    """Send 50 GET a second to each URL. None may fail, and no server may be marked down."""
     down = failed_checks(stack)
     quiet = [Ledger(url, 50) for url in urls]
     beside = [Ledger(url, 50) for url in urls]
@@ -52,7 +52,7 @@ def neighbours(stack: Stack, *urls: str) -> Iterator[None]:
 
 @contextmanager
 def all_of(ledgers: list[Ledger]) -> Iterator[None]:
-    """Have all of them send for the time of a `with`."""
+    """Let all of them send during a `with` block."""
     with ExitStack() as running:
         for ledger in ledgers:
             running.enter_context(ledger)
@@ -65,7 +65,7 @@ def failed_checks(stack: Stack) -> int:
 
 
 def in_another_process() -> ProcessPoolExecutor:
-    """Return a process of its own, so that what runs in it and what measures beside take no time from each other."""
+    """Return another process, so that load and measurement do not slow each other down."""
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
 
@@ -93,12 +93,12 @@ def test_overload_is_refused_with_503_and_costs_no_goodput_and_no_neighbour(
             print(f"  {other}: {seen.acknowledged} of {seen.count} answered, {tails}")
             assert set(crowd.failures) <= {"503"}
             assert seen.acknowledged >= 0.9 * seen.count
-        # Read now: what is logged from here on may rotate it away.
+        # Read the log now, before later lines rotate it away.
         lines = journaled.stack.access_log()[logged:]
         beside = neighbour.submit(send, beside_url, 50, 9.5)
         with Crowd(f"{edge}/nowhere", 1000) as control:
             time.sleep(10)
-        print(f"beside as many that no replica sees: p99 {beside.result().p99_ms:.1f} ms")
+        print(f"beside as many requests that no replica sees: p99 {beside.result().p99_ms:.1f} ms")
         assert set(control.failures) == {"404"}
     assert crowd.failures, "ten times as much as it can do was not refused"
     assert min(goodput.values()) >= 0.9 * max(goodput.values())
@@ -106,8 +106,8 @@ def test_overload_is_refused_with_503_and_costs_no_goodput_and_no_neighbour(
     queued = max(int(row["qmax"]) for row in rows if (row["pxname"], row["svname"]) == (service, "BACKEND"))
     assert 0 < queued <= QUEUE_LIMIT[service] + 1
     waited = max(line["ms"]["queue"] for line in lines if line["backend"] == service)
-    print(f"the longest wait for a place: {waited} ms")
-    assert waited < 6000, "the queue is not bounded by its time, which is 3 s"  # ten for whom its length alone bounds
+    print(f"the longest wait for a slot: {waited} ms")
+    assert waited < 6000, "the queue is not bounded by its time, which is 3 s"  # ten if only the length bounded it
     time.sleep(5)
     with Crowd(url, 100) as after:
         time.sleep(10)
@@ -118,13 +118,13 @@ def test_overload_is_refused_with_503_and_costs_no_goodput_and_no_neighbour(
 
 
 def best(crowd: Crowd, now: float) -> float:
-    """Return the goodput of the best 6 s, twice the longer wait: answers come in waves, and a drift cuts one in two."""
+    """Return the goodput of the best 6 s, twice the longer wait: responses come in waves, and drift may split one."""
     return max(crowd.goodput(now - 6 - early / 2, now - early / 2) for early in range(5))
 
 
 @pytest.mark.full
 def test_a_post_that_is_refused_has_not_run(journaled: Journaled, edge: str, service: str) -> None:
-    """12 places of half a second, 300 of three seconds, and far more than that."""
+    """12 slots for half a second or 300 for three seconds, and far more requests."""
     seconds, rate = {"wsgi": (0.5, 200), "asgi": (3, 500)}[service]
     with Crowd(f"{edge}/{service}/entry/{{id}}?seconds={seconds}", rate, "POST") as crowd:
         time.sleep(5)

@@ -1,4 +1,4 @@
-"""The front page, in a real browser: what it shows is what the replicas do."""
+"""The front page, in a real browser: it shows what the replicas do."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from stack import SERVICES, Stack, run, wait_until
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-SECONDS = 30_000  # ms, far more than noise needs
+SECONDS = 30_000  # ms, far above noise
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, stack: Stack) -> Iterator[Page]:
-    """The page, opened; afterwards it must have complained of nothing and asked nobody else."""
+    """The page, opened. Afterwards it must have logged no error and contacted no other host."""
     complaints: list[str] = []
     asked: set[str] = set()
     page = browser.new_page(base_url=stack.url, viewport={"width": 1200, "height": 1000})
@@ -46,7 +46,7 @@ def page(browser: Browser, stack: Stack) -> Iterator[Page]:
 
 
 def card(page: Page, attribute: str) -> str:
-    """Return the selector of a card that can be seen."""
+    """Scroll to a card and return its selector."""
     selector = f"article[{attribute}]"
     page.locator(selector).scroll_into_view_if_needed()
     return selector
@@ -58,19 +58,19 @@ def figure(page: Page, selector: str, name: str) -> str:
 
 
 def count(page: Page, selector: str, name: str) -> int:
-    """Return a figure that counts, 0 where there is none yet."""
+    """Return a figure that counts, or 0 if there is none yet."""
     text = figure(page, selector, name)
     return int(text) if text.isdigit() else 0
 
 
 def seconds(figure: str) -> float:
-    """Return a time as the page shows it, `12 ms` or `1.05 s`, in seconds."""
+    """Convert a time as the page shows it, `12 ms` or `1.05 s`, to seconds."""
     number, unit = figure.split()
     return float(number) / {"ms": 1000, "s": 1}[unit]
 
 
 def lanes(page: Page, service: str) -> dict[str, int]:
-    """Return how many answers each lane has."""
+    """Return the number of responses in each lane."""
     rows = page.locator(f'article[data-requests="{service}"] .lanes tbody tr').all()
     return {row.locator("th").inner_text(): int(row.locator("td").nth(1).inner_text() or 0) for row in rows}
 
@@ -101,7 +101,7 @@ def test_the_lane_of_a_replica_that_is_gone_stops_and_others_take_over(
     wait_until(lambda: len(lanes(page, service)) == 3, "the lanes fill")
     victim = min(lanes(page, service))
     if fault == "killed":
-        run("docker", "kill", victim)  # it stays down; a process alone would be back too soon
+        run("docker", "kill", victim)  # it stays down; a process would restart too soon
     else:
         stack.stop(victim)
     row = page.locator(f"{requests} .lanes tr", has_text=victim)
@@ -144,7 +144,7 @@ def test_a_websocket_that_is_closed_is_opened_again(page: Page, stack: Stack, fa
     else:
         stack.kill(*stack.pids(victim))
     wait_until(lambda: count(page, socket, "reopened") >= 1, "it is opened again")
-    assert fault == "killed" or figure(page, socket, "replica") != victim  # who was killed may be back as soon
+    assert fault == "killed" or figure(page, socket, "replica") != victim  # a killed replica may be back by then
     expect(page.locator(f"{socket} .log")).to_contain_text(code)
     if fault == "drained":
         stack.start(victim)
@@ -184,7 +184,7 @@ def test_more_waiting_requests_than_threads_wait_in_rows_on_wsgi_alone(page: Pag
         assert figure(page, waiting, "failed") == "0"
         assert page.locator(f"{waiting} .bars i").count() == 48
         took[service] = seconds(figure(page, waiting, "took"))
-    assert took["wsgi"] > 2  # three replicas with four threads each: two rows of a second
+    assert took["wsgi"] > 2  # three replicas with four threads each: two batches of 1 s
     assert took["asgi"] < took["wsgi"]
 
 
@@ -207,7 +207,7 @@ def test_a_service_that_is_down_is_shown_and_so_is_its_return(page: Page, stack:
     wait_until(lambda: int(figure(page, requests, "responses")) > 10, "responses come")
     wait_until(lambda: int(figure(page, stream, "tick")) > tick + 10, "it ticks on")
     assert figure(page, stream, "lost") == "0", "it asks for what came while nobody could send it"
-    expect(page.locator(f"{requests} p.bad")).to_be_empty(timeout=60_000)  # what is over goes from its 30 s
+    expect(page.locator(f"{requests} p.bad")).to_be_empty(timeout=60_000)  # old failures leave the 30 s shown
     stack.wait_whole()
 
 

@@ -1,4 +1,4 @@
-"""The README and the documentation: their steps work, and what they point to is there."""
+"""The README and the docs: their steps work, and their links and paths exist."""
 
 import os
 import re
@@ -61,7 +61,7 @@ def test_its_steps_put_another_application_in(
 ) -> None:
     any_stack.down()
     for variable in ("WSGI_APP", "ASGI_APP"):
-        monkeypatch.delenv(variable, raising=False)  # the tests' own stack says: the demonstration
+        monkeypatch.delenv(variable, raising=False)  # the tests' own stack sets them to the demonstration
     first, second, third = steps()
     assert "beside `wsgi_service/app.py` or `asgi_service/app.py`" in first
     (copy / f"{service}_service/shop").mkdir()
@@ -88,7 +88,7 @@ def follow(copy: Path, step: str, *arguments: str) -> None:
 
 
 def change(file: Path, before: str, after: str) -> None:
-    """Replace what is there once."""
+    """Replace text that occurs once."""
     text = file.read_text()
     assert text.count(before) == 1, before
     file.write_text(text.replace(before, after))
@@ -136,4 +136,4 @@ def test_what_a_page_points_to_is_there(page: Path) -> None:
         assert f"def {name}" in tests, name
     folders = "haproxy|wsgi_service|asgi_service|loadtests|scripts|tests|examples|docs"
     for path in re.findall(rf"`((?:{folders})/[\w./]+)`", text):
-        assert path.endswith(".env") or (ROOT / path).exists(), path  # which each user makes
+        assert path.endswith(".env") or (ROOT / path).exists(), path  # each user creates these

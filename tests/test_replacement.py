@@ -1,6 +1,6 @@
-"""What an operator does to a stack under load costs nothing: reload, roll, scale; and what a restart of HAProxy costs.
+"""Reload, roll and scale cost nothing under load; and the cost of restarting HAProxy.
 
-GET, POST and streams run beside, on both services, and a ledger counts what becomes of them.
+GET, POST and streams run on both services meanwhile, and a ledger counts their outcomes.
 """
 
 import os
@@ -30,20 +30,20 @@ def test_a_reload_loses_nothing(journaled: Journaled, pytestconfig: pytest.Confi
     with traffic(journaled) as seen:
         for _ in range(100 if often else 3):
             run("./scripts/reload")
-            time.sleep(0.5)  # else some twenty old processes, with checks of their own, share a processor
+            time.sleep(0.5)  # else some twenty old processes, each with health checks, share one CPU
     assert_kept(journaled, seen)
     wait_until(lambda: haproxy_processes(journaled.stack) == processes, "the old processes have ended")
-    if not often:  # a hundred take longer than hard-stop-after lets an old process live
+    if not often:  # 100 reloads outlast hard-stop-after
         assert_streams_stayed(seen)
 
 
 def haproxy_processes(stack: Stack) -> int:
-    """Return how many processes HAProxy has: a master, a worker, and those that end after a reload."""
+    """Return the number of HAProxy's processes: a master, a worker, and old workers after a reload."""
     return sum(name.endswith(" haproxy") for name in stack.processes())
 
 
 def test_a_reload_refuses_a_bad_configuration_and_the_old_one_serves_on(journaled: Journaled) -> None:
-    """It is checked with the settings that HAProxy was started with, whatever the environment says now."""
+    """The check uses the settings that HAProxy was started with, not the current environment."""
     bad = '\n.if streq("${ACCESS_LOG-all}",problems)\nnonsense\n.endif\n'
     with changed(ROOT / "haproxy/haproxy.cfg", by=lambda good: good + bad):
         refused = run("./scripts/reload", env={"ACCESS_LOG": "all"}, check=False)
@@ -55,7 +55,7 @@ def test_a_reload_refuses_a_bad_configuration_and_the_old_one_serves_on(journale
 
 @contextmanager
 def changed(*files: Path, by: Callable[[str], str]) -> Iterator[None]:
-    """Change the text of files of the repository for the time of a `with`."""
+    """Change files of the repository during a `with` block."""
     texts = {file: file.read_text() for file in files}
     try:
         for file, good in texts.items():
@@ -71,7 +71,7 @@ def test_rolling_replacement_loses_nothing(journaled: Journaled, pytestconfig: p
     stack = journaled.stack
     applications = [ROOT / f"{service}_service/app.py" for service in SERVICES]
     often = pytestconfig.getoption("--full")
-    with traffic(journaled) as quiet:  # to compare the times with
+    with traffic(journaled) as quiet:  # the baseline for response times
         time.sleep(20 if often else 3)
     assert_kept(journaled, quiet)
     with traffic(journaled) as seen:
@@ -82,7 +82,7 @@ def test_rolling_replacement_loses_nothing(journaled: Journaled, pytestconfig: p
                 assert "all replicas are new" in run("./scripts/roll").stdout
             for service in SERVICES:
                 assert httpx.get(f"{stack.url}/{service}/plaintext").text == greeting
-        run("./scripts/reload")  # the replicas have other places of haproxy.cfg's now than at a start
+        run("./scripts/reload")  # the replicas are in other server slots now than after a start
     assert_kept(journaled, seen)
     assert set(seen["asgi"].held.closed) == {1012}, [
         line for line in stack.log("haproxy").splitlines() if "asgi_streams" in line
@@ -128,7 +128,7 @@ def test_a_bad_image_is_not_rolled_out_and_costs_nothing(
     assert_kept(journaled, seen)
     assert_streams_stayed(seen)
     assert journaled.stack.instances(service) == before
-    # What the next `up` would start is the old image still.
+    # The next `up` would still start the old image.
     run("docker", "compose", "up", "--detach", "--no-build", "--no-deps", "--force-recreate", service)
     assert set(run("docker", "compose", "images", "--quiet", service).stdout.split()) == set(image.split())
     journaled.stack.wait_whole()
@@ -141,7 +141,7 @@ def test_a_bad_image_is_not_rolled_out_and_costs_nothing(
 def test_a_rolling_replacement_that_is_interrupted_costs_nothing_and_says_what_it_leaves(
     journaled: Journaled, when: str, sent: signal.Signals
 ) -> None:
-    """Before the new replicas work they are removed; later the old ones are, by the command that it prints."""
+    """Before the new replicas are ready, roll removes them. Later, the command that it prints removes the old ones."""
     before = journaled.stack.instances("wsgi")
     with traffic(journaled) as seen:
         roll = subprocess.Popen(
@@ -151,7 +151,7 @@ def test_a_rolling_replacement_that_is_interrupted_costs_nothing_and_says_what_i
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=partial(signal.signal, sent, signal.SIG_DFL),  # nohup, or a job in the background, ignores one
+            preexec_fn=partial(signal.signal, sent, signal.SIG_DFL),  # nohup and background jobs may ignore it
         )
         assert roll.stdout is not None
         next(line for line in roll.stdout if when in line)
@@ -173,7 +173,7 @@ def test_scaling_out_and_in_loses_nothing(journaled: Journaled) -> None:
     with traffic(journaled) as seen:
         scale(6)
         wait_until(lambda: all(len(stack.instances(service)) == 6 for service in SERVICES), "six of each answer")
-        # Whichever go, they hold streams: the new ones have the fewest, so these are opened there.
+        # Whichever replicas are removed must hold streams. The new ones have the fewest, so these streams open there.
         with Held(stack.url, "wsgi") as wsgi, Held(stack.url, "asgi") as asgi:
             wait_until(lambda: all(map(all, (wsgi.events, asgi.events))), "they are open")
             scale(3)
@@ -182,7 +182,7 @@ def test_scaling_out_and_in_loses_nothing(journaled: Journaled) -> None:
     for held in (wsgi, asgi):
         held.assert_no_event_was_lost_or_repeated()
     assert {*seen["asgi"].held.closed, *asgi.closed} == {1012}
-    assert wsgi.outages + seen["wsgi"].held.outages, "no stream was on a replica that left"
+    assert wsgi.outages + seen["wsgi"].held.outages, "no stream was on a removed replica"
     stack.wait_whole()
 
 
@@ -200,14 +200,14 @@ def test_roll_refuses_more_replicas_than_haproxy_has_places_for_twice(stack: Sta
 
 
 def scale(replicas: int) -> None:
-    """Run so many replicas of each service, and return when all are healthy."""
+    """Scale each service to that many replicas, and return when all are healthy."""
     run("docker", "compose", "up", "--detach", "--wait", *(f"--scale={service}={replicas}" for service in SERVICES))
 
 
 @pytest.mark.compose
 @pytest.mark.full
 def test_a_restart_of_haproxy_loses_nothing_that_was_acknowledged(journaled: Journaled) -> None:
-    """There is one HAProxy, so clients notice; how long is printed."""
+    """There is only one HAProxy, so clients notice. The test prints for how long."""
     url = f"{journaled.stack.url}/asgi"
     with Crowd(f"{url}/json", 100) as gets, Ledger(f"{url}/entry/{{id}}", 40, "POST") as posts:
         time.sleep(1)

@@ -1,4 +1,4 @@
-"""The scripts, called as they should not be: one clear line, exit 2, and nothing left half started."""
+"""The scripts, called wrongly: one clear line, exit status 2, and nothing left half started."""
 
 import os
 import re
@@ -17,7 +17,7 @@ SCRIPTS = sorted(path.name for path in (ROOT / "scripts").iterdir() if path.is_f
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
-    """Check that the script said why in one line, changed nothing and ended with 2."""
+    """Check that the script gave the reason in one line, changed nothing and exited with 2."""
     assert result.returncode == 2, result.stderr
     (line,) = result.stderr.splitlines()
     for word in words:
@@ -26,7 +26,7 @@ def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> Non
 
 @pytest.fixture
 def up(any_stack: Stack) -> tuple[str, ...]:
-    """The call that starts the way of running under test, which is not running."""
+    """The command that starts the way of running under test, which is stopped."""
     any_stack.down()
     return any_stack.up_command
 
@@ -98,7 +98,7 @@ def test_up_refuses_a_bad_configuration(up: tuple[str, ...], copy: Path) -> None
 
 
 def test_local_processes_are_not_mistaken_for_another_program_of_their_number(copy: Path) -> None:
-    """After a restart of the machine the number that was kept may be anybody's."""
+    """After a reboot, the stored process id may belong to another process."""
     (copy / ".run").mkdir()
     with subprocess.Popen(["sleep", "60"]) as other:
         (copy / ".run/supervisord.pid").write_text(str(other.pid))
@@ -151,7 +151,7 @@ def test_up_says_which_way_it_takes_and_down_leaves_nothing(up: tuple[str, ...],
 def test_neither_up_nor_docker_compose_replaces_what_the_other_has_started(
     up: tuple[str, ...], any_stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in ("WSGI_APP", "ASGI_APP"):  # the tests set them to nothing, and users do not
+    for variable in ("WSGI_APP", "ASGI_APP"):  # the tests set them to an empty string, unlike users
         monkeypatch.delenv(variable, raising=False)
     containers = ("docker", "compose", "ps", "--quiet", "haproxy", "wsgi", "asgi")
     by_compose = ("docker", "compose", "up", "--detach", "--build", "--scale=wsgi=4")
@@ -161,7 +161,7 @@ def test_neither_up_nor_docker_compose_replaces_what_the_other_has_started(
     run(*by_compose)
     assert set(run(*containers).stdout.split()) > started
     run(*up)
-    assert len(started & set(run(*containers).stdout.split())) >= 6  # compose chooses which of four to end
+    assert len(started & set(run(*containers).stdout.split())) >= 6  # compose chooses which of four to stop
     run(*by_compose[:-1])
     assert len(set(run(*containers).stdout.split())) == 7
     any_stack.down()

@@ -32,7 +32,7 @@ def test_events_come_at_their_time_and_not_200_ms_later(stack: Stack, service: s
         for n, event in zip(range(first.id + 1, first.id + 21), events, strict=False):
             assert event.id == event.data["n"] == n
             late.append(event.received - n * 0.1)
-    # Half of what waiting for the other side's delayed acknowledgement costs; the median, as noise is not the claim.
+    # Half of the cost of a delayed acknowledgement. The median, because the test is not about noise.
     assert statistics.median(late) < 0.1
 
 
@@ -81,7 +81,7 @@ def test_one_wsgi_stream_more_than_its_limit_gets_503_and_the_rest_goes_on(clien
     quiet = [median_seconds(client)]
     with ExitStack() as held:
         for n in range(WSGI_PLACES):
-            wait_until(lambda: client.head("/wsgi/events").status_code == 200, "a place is free")
+            wait_until(lambda: client.head("/wsgi/events").status_code == 200, "a slot is free")
             accept = "text/event-stream" if n % 2 else "*/*"
             assert next(held.enter_context(stream(url, accept=accept))).id is not None
         beside = median_seconds(client)
@@ -97,27 +97,27 @@ def test_one_wsgi_stream_more_than_its_limit_gets_503_and_the_rest_goes_on(clien
         assert stack.up_servers("wsgi") == 3
     quiet.append(median_seconds(client))
     assert beside < 3 * max(quiet) + 0.05, "short requests wait behind streams"
-    # Each place comes back when its client has gone.
-    wait_until(lambda: client.head("/wsgi/events").status_code == 200, "a place is free")
+    # Each slot is free again after its client disconnects.
+    wait_until(lambda: client.head("/wsgi/events").status_code == 200, "a slot is free")
 
 
 def median_seconds(client: httpx.Client) -> float:
-    """Return how long a short request takes."""
+    """Return the time that a short request takes."""
     return statistics.median(client.get("/wsgi/json").elapsed.total_seconds() for _ in range(50))
 
 
-@pytest.mark.parametrize("service", ["wsgi", pytest.param("asgi", marks=pytest.mark.full)])  # each second; each 15 s
+@pytest.mark.parametrize("service", ["wsgi", pytest.param("asgi", marks=pytest.mark.full)])  # every second; every 15 s
 def test_a_stream_without_events_sends_comments(stack: Stack, service: str) -> None:
     with ExitStack() as held:
         url = f"{stack.url}/{service}/events?interval_ms=60000"
-        events = wait_until(lambda: opened(held, url), "a place is free")
-        seen = list(islice(events, 3))  # the first event, and that of a minute that begins meanwhile
+        events = wait_until(lambda: opened(held, url), "a slot is free")
+        seen = list(islice(events, 3))  # the first event, and the next if a new minute begins meanwhile
         assert any(event.comment and event.id is None for event in seen)
 
 
 @pytest.mark.full
 def test_streams_that_are_opened_and_left_at_once_take_no_place_for_long(client: httpx.Client, stack: Stack) -> None:
-    with ThreadPoolExecutor(8) as pool:  # more than there are places for: some leave while they wait for one
+    with ThreadPoolExecutor(8) as pool:  # more than there are slots for: some disconnect while they queue
         for left in [pool.submit(open_and_leave, httpx.URL(stack.url).port or 0, n) for n in range(400)]:
             left.result()
     for _ in range(50):
@@ -125,13 +125,13 @@ def test_streams_that_are_opened_and_left_at_once_take_no_place_for_long(client:
     assert stack.up_servers("wsgi") == 3
     with ExitStack() as held:
         for _ in range(WSGI_PLACES):
-            wait_until(lambda: opened(held, f"{stack.url}/wsgi/events"), "every place is free again")
+            wait_until(lambda: opened(held, f"{stack.url}/wsgi/events"), "every slot is free again")
 
 
 def test_an_event_stream_whose_client_has_left_ends_at_once(stack: Stack) -> None:
-    """On the ASGI side, where nothing is written to it for 15 s; a WSGI replica's thread is held until it writes."""
+    """On ASGI, where nothing is written for 15 s. On WSGI the thread is held until the next write."""
     if stack.haproxy_is_old():
-        pytest.skip("HAProxy 2 notices it when the replica next writes")
+        pytest.skip("HAProxy 2 notices it at the replica's next write")
     with ExitStack() as held:
         for _ in range(10):
             assert opened(held, f"{stack.url}/asgi/events?interval_ms=60000")
@@ -140,28 +140,28 @@ def test_an_event_stream_whose_client_has_left_ends_at_once(stack: Stack) -> Non
 
 
 def sessions(stack: Stack, backend: str) -> int:
-    """Return how many sessions HAProxy has open with a backend."""
+    """Return the number of HAProxy's open sessions with a backend."""
     return next(
         int(row["scur"]) for row in stack.statistics() if (row["pxname"], row["svname"]) == (backend, "BACKEND")
     )
 
 
 def open_and_leave(port: int, n: int) -> None:
-    """Open the nth event stream and leave it, in one of the ways and times in which clients do."""
+    """Open the nth event stream and disconnect, in one of the ways and at one of the times that clients do."""
     with create_connection(("127.0.0.1", port), timeout=30) as client:
         client.sendall(b"GET /wsgi/events?interval_ms=%d HTTP/1.1\r\nHost: x\r\n\r\n" % (100, 1000, 60000)[n % 3])
         time.sleep((0, 0.001, 0.005, 0.02, 0.1, 1)[n // 3 % 6])
         if n % 5 == 0:
             client.recv(100)
         elif n % 5 == 1:
-            client.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))  # leave with a reset
+            client.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))  # disconnect with a reset
         elif n % 5 == 2:
             client.shutdown(SHUT_WR)
             time.sleep((0, 0.01, 1)[n // 5 % 3])
 
 
 def opened(held: ExitStack, url: str) -> Iterator[Event] | None:
-    """Open one more event stream, and return its events where there was a place for it."""
+    """Open one more event stream, and return its events if a slot was free."""
     try:
         return held.enter_context(stream(url))
     except AssertionError:
@@ -175,14 +175,14 @@ def test_streams_that_are_left_while_they_replay_leave_no_traceback(stack: Stack
             with stream(f"{stack.url}/{service}/events?interval_ms=100", last) as events:
                 next(events)
         except AssertionError:
-            pass  # no place for it on the WSGI side yet
+            pass  # no free slot on the WSGI side yet
     time.sleep(1)
     assert "Traceback" not in stack.log(service)
 
 
 def test_head_of_a_stream_holds_nothing(client: httpx.Client) -> None:
     for _ in range(2 * WSGI_PLACES):
-        wait_until(lambda: client.head("/wsgi/events").status_code == 200, "a place is free")
+        wait_until(lambda: client.head("/wsgi/events").status_code == 200, "a slot is free")
     assert client.get("/wsgi/json").status_code == 200
 
 
@@ -209,7 +209,7 @@ def test_a_websocket_message_over_1_mib_closes_with_1009(stack: Stack) -> None:
     with connect(f"{stack.url.replace('http', 'ws')}/asgi/ws", max_size=None) as socket:
         with suppress(ConnectionClosed):  # as soon as the length is read
             socket.send("x" * (1024 * 1024 + 1))
-        assert closed_with(socket) in (1009, 1006)  # 1006: the reset of the unread rest was faster than the close frame
+        assert closed_with(socket) in (1009, 1006)  # 1006: the reset overtook the close frame
 
 
 def test_a_websocket_that_sends_bytes_is_closed_with_1003(stack: Stack) -> None:
@@ -222,17 +222,17 @@ def test_a_websocket_that_sends_bytes_is_closed_with_1003(stack: Stack) -> None:
 def test_a_websocket_message_in_too_many_fragments_closes_with_1009(
     stack: Stack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.CRITICAL, "websockets.client")  # it tells of a reset that is expected
+    caplog.set_level(logging.CRITICAL, "websockets.client")  # it logs an expected reset
     with connect(f"{stack.url.replace('http', 'ws')}/asgi/ws") as socket:
         with suppress(ConnectionClosed):
             socket.send("x" for _ in range(2000))
         with pytest.raises(ConnectionClosed) as closed:
             wait_until(lambda: "echo" in socket.recv(timeout=15), "it is taken")
-    assert closed.value.rcvd is None or closed.value.rcvd.code == 1009  # None: the reset of the unread rest was faster
+    assert closed.value.rcvd is None or closed.value.rcvd.code == 1009  # None: the reset overtook it
 
 
 def test_a_websocket_that_sends_pings_and_never_reads_fills_no_memory(stack: Stack) -> None:
-    data = memoryview((b"\x89\xfd" + bytes(4) + bytes(125)) * 500_000)  # each is to be answered
+    data = memoryview((b"\x89\xfd" + bytes(4) + bytes(125)) * 500_000)  # each needs a pong
     address, before = httpx.URL(stack.url), memory_of_asgi(stack)
     with create_connection((address.host, address.port or 0), timeout=0.5) as connection:
         connection.sendall(
@@ -253,7 +253,7 @@ def memory_of_asgi(stack: Stack) -> int:
 
 
 def closed_with(socket: ClientConnection) -> int:
-    """Read until the other side has closed, and return the code that it gave, 1006 for none."""
+    """Read until the other side closes, and return its close code, or 1006 if it sent none."""
     try:
         while True:
             socket.recv(timeout=15)

@@ -1,4 +1,4 @@
-"""What a fault or a replacement is to leave alone, requests and streams on both services, and what it must not cost."""
+"""Requests and streams on both services that a fault or a replacement must not affect, and the checks for it."""
 
 import time
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from stack import SERVICES, Stack
 
 @dataclass
 class Traffic:
-    """What a fault is to leave alone, on one service."""
+    """The requests and streams on one service that a fault must not affect."""
 
     gets: Ledger
     posts: Ledger
@@ -23,7 +23,7 @@ class Traffic:
 
 @contextmanager
 def traffic(journaled: Journaled, entry: str = "entry/{id}") -> Iterator[dict[str, Traffic]]:
-    """Send each service 60 GET and 40 POST a second, and hold streams, from a second before the fault to one after."""
+    """Send each service 60 GET and 40 POST a second and keep streams open, from 1 s before the fault to 1 s after."""
     with sending(journaled.stack.url, entry, entry, posts_per_second=40) as seen:
         yield seen
         time.sleep(1)
@@ -31,7 +31,7 @@ def traffic(journaled: Journaled, entry: str = "entry/{id}") -> Iterator[dict[st
 
 @contextmanager
 def sending(url: str, get: str, post: str, *, posts_per_second: int) -> Iterator[dict[str, Traffic]]:
-    """Send each service 60 GET and so many POST a second, and hold streams, from a second before this yields."""
+    """Send each service 60 GET and some POST a second and keep streams open, from 1 s before this yields."""
     with ExitStack() as beside:
         seen = {}
         for service in SERVICES:
@@ -46,16 +46,16 @@ def sending(url: str, get: str, post: str, *, posts_per_second: int) -> Iterator
 
 @contextmanager
 def quick_traffic(journaled: Journaled) -> Iterator[dict[str, Traffic]]:
-    """Send 60 GET a second to a quick route, none of which may fail or be sent more than twice, and 20 POST."""
+    """Send 20 POST and 60 GET a second, the GETs to a quick route. None of them may fail or be sent more than twice."""
     logged = len(journaled.stack.access_log())
     with sending(journaled.stack.url, "json", "entry/{id}", posts_per_second=20) as seen:
         yield seen
         journaled.stack.wait_whole()
-    # What waited for a replica in vain took over a second, so it is logged.
+    # A request that waited in vain for a replica took over 1 s, so it is logged.
     again = [int(line["retries"]) for line in journaled.stack.access_log()[logged:] if line["uri"].endswith("/json")]
-    print(f"GETs that took long: {len(again)}, sent again: {sum(map(bool, again))}")
+    print(f"slow GETs: {len(again)}, retried: {sum(map(bool, again))}")
     assert set(again) <= {0, 1}
-    assert any(again), "no GET was on its way to the replica"
+    assert any(again), "no GET was in flight on the replica"
     for sent in seen.values():
         found = journaled.account(sent.posts)
         assert not sent.gets.failures, sent.gets.failures
@@ -65,7 +65,7 @@ def quick_traffic(journaled: Journaled) -> Iterator[dict[str, Traffic]]:
 
 
 def assert_kept(journaled: Journaled, seen: dict[str, Traffic], in_flight: dict[str, int] | None = None) -> None:
-    """Check the promises: no GET fails, no POST is lost or doubled, and of a service only so many in flight fail."""
+    """Check the promises: no GET fails, no POST is lost or doubled, and at most `in_flight` POSTs of a service fail."""
     print(f"masked by HAProxy so far: {masked(journaled.stack)}")
     for service, sent in seen.items():
         gets, posts = journaled.account(sent.gets), journaled.account(sent.posts)
@@ -91,23 +91,23 @@ def assert_streams_stayed(seen: dict[str, Traffic]) -> None:
 
 
 def logged(stack: Stack, entries: set[str]) -> list[dict[str, Any]]:
-    """Return what HAProxy has logged of these requests."""
+    """Return the access log's lines about these requests."""
     return [line for line in stack.access_log() if path_of(line).rpartition("/")[2] in entries]
 
 
 def path_of(line: dict[str, Any]) -> str:
-    """Return the path of a line of the access log, without the query."""
+    """Return the path in a line of the access log, without the query."""
     return str(line["uri"]).partition("?")[0]
 
 
 def masked(stack: Stack, backend: str = "") -> dict[str, int]:
-    """Return HAProxy's count of retries and redispatches since it started, of all backends or of one."""
+    """Return HAProxy's count of retries and redispatches since it started, for all backends or one."""
     rows = [row for row in stack.statistics() if row["svname"] == "BACKEND" and backend in ("", row["pxname"])]
     return {name: sum(int(row[name] or 0) for row in rows) for name in ("wretr", "wredis")}
 
 
 def cut_off(stack: Stack, service: str) -> set[str]:
-    """Return what a client may see of a POST whose replica dies: a 502 or, from a reused connection, nothing."""
+    """Return what a client may see if a replica dies during its POST: a 502 or, on a reused connection, nothing."""
     if stack.haproxy_is_old():
         return {"502", "IncompleteReadError", "ConnectionResetError"}
     return {"502"} if service == "wsgi" else {"502", "IncompleteReadError"}

@@ -1,4 +1,4 @@
-"""An ASGI application that knows nothing of this stack: no framework, no lifespan, a stream at a path of its own."""
+"""An ASGI application not written for this stack: no framework, no lifespan, a stream at an unexpected path."""
 
 import asyncio
 import atexit
@@ -58,7 +58,7 @@ async def application(scope, receive, send):
 
 
 async def unready(scope, receive, send):
-    """Fail to start as Starlette does, later than supervisor takes a process for started."""
+    """Fail at startup like Starlette, but after supervisor considers the process started."""
     await receive()
     await asyncio.sleep(1.5)
     trace = 'Traceback (most recent call last):\n  ...\nRuntimeError: "the database" has gone\n'

@@ -1,4 +1,4 @@
-"""A WSGI application that knows nothing of this stack: no framework, a generator, a stream at a path of its own."""
+"""A WSGI application not written for this stack: no framework, a generator, a stream at an unexpected path."""
 
 import io
 import json
@@ -52,7 +52,7 @@ def application(environ, start_response):
 
 
 class Broken:
-    """An event stream that fails at its first event, and again when it is closed."""
+    """An event stream that fails at its first event, and again on close."""
 
     def __iter__(self):
         return self

@@ -1,9 +1,9 @@
-"""A small application on each interface that commits what it is sent to a folder which outlives its container.
+"""A small application on each interface that commits every request to a folder which outlives its container.
 
-/entry/ID commits ID, once for each time that it is run; `seconds` waits first, `status` answers with that status,
-`commits` commits so many times (0 and 2 are the errors that the ledger's positive control looks for), `mib` takes so
-much memory first, `size` is the answer's in bytes. A line is logged for each commit without an Idempotency-Key.
-With an Idempotency-Key an entry is committed once, however often it is run. Anything else is the demonstration's.
+/entry/ID commits ID each time it runs, or once if the request has an Idempotency-Key. Query parameters: `seconds` to
+wait first, `status` to return, number of `commits` (0 and 2 are the errors that test the ledger), `mib` of memory to
+take first, `size` of the response in bytes. Each commit without an Idempotency-Key logs a line. The demonstration
+serves all other paths.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ log = logging.getLogger("journal")
 
 
 def commit(entry, times, key):
-    """Write `entry` down, or raise OSError: a disk may be full."""
+    """Write `entry` to the journal, or raise OSError, for example if the disk is full."""
     if key:
-        # A file of its own, which gets its name when it is whole, and only if no other has the name.
+        # Write a draft, then link it under its final name, which fails if that name exists.
         draft = FOLDER / f"draft-{uuid.uuid4()}"
         try:
             draft.write_text(entry)
@@ -34,11 +34,11 @@ def commit(entry, times, key):
             draft.unlink(missing_ok=True)
         return
     name = os.environ.get("INSTANCE") or socket.gethostname()
-    # One write, whoever else writes to the file; what a full disk cuts off is in a line of its own.
+    # One write, as others append to the file too. A line cut off by a full disk stays separate from the others.
     line = f"\n{entry}\n".encode() * times
     with open(FOLDER / f"entries-{name}", "ab", buffering=0) as file:
         if file.write(line) != len(line):
-            raise OSError("a part was written")
+            raise OSError("only a part was written")
     log.info("committed %s %d times", entry, times)
 
 
