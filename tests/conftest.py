@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from handle import ROOT, SERVICES
 from journaled import Journaled, small_disk
-from stack import ROOT, SERVICES, Stack
+from stack import Stack
 from ways import ComposeStack, LocalStack
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from handle import ROOT, run
 from ledger import Account, Ledger, account
-from stack import ROOT, Stack, run
+from stack import Stack
 
 
 class Journaled:

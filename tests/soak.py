@@ -7,7 +7,6 @@ is a burst, whose buffers HAProxy keeps for the next (up to tune.memory.hot-size
 
 import argparse
 import statistics
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -18,11 +17,12 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 from crowd import Crowd
+from handle import SERVICES, StackError
 from held import Held
 from ledger import Ledger
 from load import Background
 from sse import stream
-from stack import SERVICES, Process, Stack
+from stack import Process, Stack
 from ways import ComposeStack, LocalStack
 
 EVERY_SECONDS = 5
@@ -137,7 +137,7 @@ def main() -> None:
     try:
         try:
             stack.ensure()
-        except AssertionError as failure:
+        except StackError as failure:
             print(f"soak: {failure}", file=sys.stderr)
             sys.exit(2)
         samples, ledgers = soak(stack, arguments.minutes)
@@ -162,5 +162,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit("soak: interrupted")
-    except (AssertionError, subprocess.TimeoutExpired) as failure:
+    except (AssertionError, StackError) as failure:
         sys.exit(f"soak: {failure}")

@@ -1,11 +1,14 @@
-"""The running stack, as the tests see it: its addresses, and what can be done to its replicas."""
+"""The running stack, as the tests see it: its addresses, and what can be done to its replicas.
+
+The load tests have a class of their own for it. They load and read it during a measurement, cheaply; the tests start
+it, harm it and read its logs. What both need is in scripts/handle.py.
+"""
 
 import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,35 +16,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import httpx
 
-ROOT = Path(__file__).parent.parent
+from handle import ROOT, SERVICES, Row, StackError, run, servers_up, statistics, wait_until
+
 LOAD_PYTHON = ROOT / ".venv/load/bin/python"
-SERVICES = ("wsgi", "asgi")
-
-
-def run(
-    *command: str, check: bool = True, env: dict[str, str] | None = None, seconds: float = 180
-) -> subprocess.CompletedProcess[str]:
-    """Run a command at the root of the repository; a failure shows what it printed."""
-    result = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | (env or {}),
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        stdin=subprocess.DEVNULL,
-    )
-    assert not check or result.returncode == 0, f"{command}: {result.returncode}\n{result.stdout}\n{result.stderr}"
-    return result
-
-
-def wait_until(true: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-    """Return what `true()` returns once that is true; fail after `seconds`, which noise does not reach."""
-    end = time.monotonic() + seconds
-    while not (value := true()):
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
-    return value
 
 
 def status(url: str) -> int:
@@ -59,7 +36,8 @@ def load(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def python(code: str, *arguments: str) -> str:
     """Return what the code prints in the load tests' environment."""
-    return run(str(LOAD_PYTHON), "-c", code, *arguments, env={"PYTHONPATH": str(ROOT / "loadtests")}).stdout
+    paths = f"{ROOT / 'loadtests'}:{ROOT / 'scripts'}"
+    return run(str(LOAD_PYTHON), "-c", code, *arguments, env={"PYTHONPATH": paths}).stdout
 
 
 @contextmanager
@@ -104,7 +82,7 @@ class Stack:
             self.up(**env)
         try:
             self.wait_whole()
-        except (AssertionError, httpx.TransportError):
+        except (StackError, httpx.TransportError):
             self.up(**env)
             self.wait_whole()
 
@@ -124,17 +102,12 @@ class Stack:
         return found
 
     def up_servers(self, backend: str) -> int:
-        """Return how many servers of the backend HAProxy gives work to."""
-        rows = (row for row in self.statistics() if row["pxname"] == backend)
-        # `UP 1/2` has failed a check and gets work still
-        return sum(row["status"].startswith("UP") for row in rows if row["svname"] not in ("FRONTEND", "BACKEND"))
+        """Return how many servers of the backend HAProxy sends requests to."""
+        return len(servers_up(self.statistics(), backend))
 
-    def statistics(self) -> Iterator[dict[str, str]]:
-        """Yield the rows of HAProxy's own statistics: frontends, backends and servers."""
-        lines = httpx.get(f"{self.admin}/stats;csv", timeout=30).text.splitlines()
-        names = lines[0].removeprefix("# ").split(",")
-        for line in lines[1:]:
-            yield dict(zip(names, line.split(","), strict=False))
+    def statistics(self) -> list[Row]:
+        """Return HAProxy's statistics."""
+        return statistics(httpx.get(f"{self.admin}/stats;csv", timeout=30).text)
 
     def is_whole(self, backend: str) -> bool:
         """Tell whether the backend has its three replicas."""

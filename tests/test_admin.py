@@ -4,7 +4,8 @@ import re
 
 import httpx
 
-from stack import Stack, run, wait_until
+from handle import run, wait_until
+from stack import Stack
 from test_contract import assert_problem
 from test_edge import raw
 

@@ -11,8 +11,9 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
+from handle import ROOT, SERVICES, run, wait_until
 from load import Load
-from stack import ROOT, SERVICES, Stack, run, status, wait_until
+from stack import Stack, status
 from traffic import masked
 from ways import LocalStack
 

@@ -8,8 +8,9 @@ from functools import partial
 import httpx
 import pytest
 
+from handle import run, wait_until
 from load import Load
-from stack import Stack, run, wait_until
+from stack import Stack
 
 
 def test_requests_are_spread_over_all_replicas(client: httpx.Client, stack: Stack, service: str) -> None:

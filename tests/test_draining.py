@@ -10,9 +10,10 @@ import httpx
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from handle import SERVICES, wait_until
 from load import Load
 from sse import Event, stream
-from stack import SERVICES, Stack, wait_until
+from stack import Stack
 from test_streams import closed_with
 
 EITHER = {"Accept": "application/json, text/event-stream"}

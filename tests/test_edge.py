@@ -7,8 +7,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from handle import SERVICES, wait_until
 from load import Load
-from stack import SERVICES, Stack, wait_until
+from stack import Stack
 from test_contract import assert_problem
 
 

@@ -8,9 +8,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from handle import run, wait_until
 from load import Load
 from sse import Event, stream
-from stack import Stack, run, wait_until
+from stack import Stack
 
 pytestmark = [pytest.mark.compose, pytest.mark.full]
 

@@ -13,11 +13,12 @@ from functools import partial
 import httpx
 import pytest
 
+from handle import SERVICES, run, wait_until
 from held import Held
 from journaled import Journaled
 from ledger import Ledger
 from load import Load
-from stack import SERVICES, Stack, run, wait_until
+from stack import Stack
 from traffic import assert_kept, assert_streams_stayed, cut_off, logged, masked, path_of, quick_traffic, traffic
 
 

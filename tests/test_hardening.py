@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from stack import SERVICES, Stack, locust_page, run
+from handle import SERVICES, run
+from stack import Stack, locust_page
 
 pytestmark = pytest.mark.compose
 

@@ -11,10 +11,11 @@ from socket import inet_aton
 import httpx
 import pytest
 
+from handle import ROOT, run, wait_until
 from histogram import Histogram
 from journaled import small_disk
 from results import Run
-from stack import ROOT, Stack, load, locust_page, run, wait_until
+from stack import Stack, load, locust_page
 from ways import ComposeStack
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from arrivals import poisson
 from gates import broken
+from handle import ROOT
 from histogram import Histogram
 from made_up import GOOD
-from stack import LOAD_PYTHON, ROOT, python
+from stack import LOAD_PYTHON, python
 
 
 def test_histograms_add_up_to_what_one_would_have_counted() -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from handle import ROOT
 from made_up import GOOD, made_up
 from results import Figures, Run, figures, judge
 from scenario import Scenario, Threshold, Variant
-from stack import ROOT, load, python
+from stack import load, python
 
 
 def test_what_held_streams_and_unanswered_requests_cost_is_counted() -> None:

@@ -10,9 +10,10 @@ from multiprocessing import get_context
 import pytest
 
 from crowd import Crowd, storm
+from handle import SERVICES, run
 from journaled import Journaled
 from ledger import Ledger, send
-from stack import SERVICES, Stack, run
+from stack import Stack
 
 pytestmark = pytest.mark.compose
 

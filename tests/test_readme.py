@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stack import ROOT, SERVICES, Stack, run
+from handle import ROOT, SERVICES, run
+from stack import Stack
 from test_contract import assert_problem
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

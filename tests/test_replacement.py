@@ -17,10 +17,11 @@ import httpx
 import pytest
 
 from crowd import Crowd
+from handle import ROOT, SERVICES, run, wait_until
 from held import Held
 from journaled import Journaled
 from ledger import Ledger
-from stack import ROOT, SERVICES, Stack, run, wait_until
+from stack import Stack
 from traffic import assert_kept, assert_streams_stayed, traffic
 
 

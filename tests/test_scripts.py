@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stack import ROOT, Stack, run, wait_until
+from handle import ROOT, run, wait_until
+from stack import Stack
 
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").iterdir() if path.is_file() and "." not in path.name)
 

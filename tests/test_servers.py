@@ -7,7 +7,8 @@ from socket import create_server
 
 import pytest
 
-from stack import ROOT, status, wait_until
+from handle import ROOT, wait_until
+from stack import status
 
 BROKEN = {
     "no.such.module:app": "ModuleNotFoundError: No module named 'no'",

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from handle import run
 from soak import ended, growth
-from stack import Process, Stack, run
+from stack import Process, Stack
 from ways import PROCESSES, ComposeStack
 
 IDLE = Process(memory=1000, threads=1, descriptors=10, started=1)

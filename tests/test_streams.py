@@ -17,8 +17,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from handle import wait_until
 from sse import Event, stream
-from stack import Stack, wait_until
+from stack import Stack
 from test_contract import assert_problem
 
 WSGI_PLACES = 3 * 2  # replicas x WSGI_STREAMS

@@ -6,10 +6,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from handle import SERVICES
 from held import Held
 from journaled import Journaled
 from ledger import Ledger
-from stack import SERVICES, Stack
+from stack import Stack
 
 
 @dataclass

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
-from stack import ROOT, Process, Stack, run
+from handle import RUN, container_pids, control, run
+from stack import Process, Stack
 
 # Prints of processes the name and what a Process is made of, and starts none itself. A status is read in one go: its
 # lines move while they are read one by one, as the words for the process's state differ in length.
@@ -28,19 +29,16 @@ class LocalStack(Stack):
     up_command = ("./scripts/up", "--local")
     defaults: ClassVar[dict[str, str]] = {"DRAIN_SECONDS": "3"}  # the fast loop; containers are tested with 5
 
-    def _control(self, *arguments: str) -> str:
-        return run(".venv/local/bin/supervisorctl", "-c", "scripts/supervisord.conf", *arguments, check=False).stdout
-
     def _all(self, verb: str, service: str) -> None:
         with ThreadPoolExecutor() as together:  # supervisor takes several names one after the other
             for number in (1, 2, 3):
-                together.submit(self._control, verb, self._name(f"{service}-{number}"))
+                together.submit(control, verb, self._name(f"{service}-{number}"), check=False)
 
     def _name(self, instance: str) -> str:
         return f"stack:{instance}"
 
     def pids(self, instance: str) -> list[int]:
-        said = self._control("pid", self._name(instance)).strip()
+        said = control("pid", self._name(instance), check=False).strip()
         assert said.isdigit() and said != "0", f"{instance} does not run"
         first = int(said)
         children = Path(f"/proc/{first}/task/{first}/children")
@@ -49,14 +47,14 @@ class LocalStack(Stack):
 
     def processes(self) -> dict[str, Process]:
         found: dict[str, Process] = {}
-        for line in self._control("status").splitlines():
+        for line in control("status", check=False).splitlines():
             name = line.split()[0].partition(":")[2]
             pids = [f"/proc/{pid}" for pid in self.pids(name)]
             found |= self.named(name, run("bash", "-c", PROCESSES, "bash", *pids).stdout)
         return found
 
     def log_readers(self) -> set[int]:
-        return {int((ROOT / ".run/supervisord.pid").read_text())}
+        return {int((RUN / "supervisord.pid").read_text())}
 
     def freeze(self, instance: str) -> None:
         self.kill(*self.pids(instance), sig=signal.SIGSTOP)
@@ -65,12 +63,12 @@ class LocalStack(Stack):
         self.kill(*self.pids(instance), sig=signal.SIGCONT)
 
     def stop(self, instance: str) -> None:
-        self._control("stop", self._name(instance))
-        _, _, last = (ROOT / ".run/supervisord.log").read_text().rpartition(f"stopped: {instance} ")
+        control("stop", self._name(instance), check=False)
+        _, _, last = (RUN / "supervisord.log").read_text().rpartition(f"stopped: {instance} ")
         assert last.startswith("(exit status 0)"), last
 
     def start(self, instance: str) -> None:
-        self._control("start", self._name(instance))
+        control("start", self._name(instance), check=False)
 
     def stop_service(self, service: str) -> None:
         self._all("stop", service)
@@ -79,22 +77,14 @@ class LocalStack(Stack):
         self._all("start", service)
 
     def log(self, service: str) -> str:
-        return "".join(path.read_text() for path in sorted((ROOT / ".run").glob(f"{service}*.log")))
-
-
-def is_passing(name: list[str]) -> bool:
-    """Tell from what `ps` calls it whether a process of a container is a health check's, or has ended."""
-    return name[0].startswith(("bash", "runc")) or "<defunct>" in name
+        return "".join(path.read_text() for path in sorted(RUN.glob(f"{service}*.log")))
 
 
 class ComposeStack(Stack):
     """Containers. An instance is a container's short id, which is its host name."""
 
     def pids(self, instance: str) -> list[int]:
-        first = int(run("docker", "inspect", "--format", "{{.State.Pid}}", instance).stdout)
-        listed = run("docker", "top", instance, "-eo", "pid,comm").stdout.splitlines()[1:]
-        found = [int(pid) for pid, *name in map(str.split, listed) if not is_passing(name)]
-        return sorted(found, key=lambda pid: (pid != first, pid))  # numbers begin again at 2^15 or so
+        return container_pids(instance)
 
     def processes(self) -> dict[str, Process]:
         found: dict[str, Process] = {}

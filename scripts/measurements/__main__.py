@@ -32,6 +32,7 @@ import sys
 from collections.abc import Callable
 
 from comparison import adapted, bare, proxies, services
+from handle import StackError
 from idle_websockets import websockets
 
 MEASUREMENTS: dict[str, Callable[[int], None]] = {
@@ -150,3 +151,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit("measure: interrupted")
+    except StackError as error:
+        sys.exit(f"measure: {error}")

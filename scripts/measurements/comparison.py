@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from engine import HAPROXY, PROJECT, ROOT, address, container, cpu_seconds, nginx_image, proxy, run, stack
+from engine import HAPROXY, PROJECT, address, container, cpu_seconds, nginx_image, proxy, stack
+from handle import ROOT, run
 
 HERE = Path(__file__).parent
 SECONDS = 1
@@ -27,7 +28,7 @@ def milliseconds(figure: str) -> float:
 def load(url: str, clients: int, within: Sequence[str]) -> tuple[int, float, float, float]:
     """Load with keep-alive clients, POST for /echo; return requests, requests a second, and p50 and p99 in ms."""
     script = ["-s", str(HERE / "post.lua")] if url.endswith("/echo") else []
-    said = run(*within, "wrk", "-t1", f"-c{clients}", f"-d{SECONDS}s", "--latency", *script, url)
+    said = run(*within, "wrk", "-t1", f"-c{clients}", f"-d{SECONDS}s", "--latency", *script, url).stdout
     if "Non-2xx" in said or "Socket errors" in said:
         sys.exit(f"measure: not every request was answered with 200:\n{said}")
     percentiles = dict(re.findall(r"(50|99)%\s+(\S+)", said))

@@ -1,14 +1,18 @@
-"""Stacks, proxies and servers in containers of their own, and what their processes use."""
+"""Stacks, proxies and servers in containers of their own, and what their processes use.
+
+Unlike the tests and the load tests, the measurements run several stacks at once, each in a project of its own, and read
+CPU time per thread in nanoseconds. So they share commands and process numbers with those, and no class for a stack.
+"""
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from handle import container_pids, run
+
+BUILD_SECONDS = 900
 PROJECT = "measure"
 HAPROXY = os.environ.get("HAPROXY_IMAGE", "haproxy:3.2")
 NGINX = f"""\
@@ -18,18 +22,10 @@ CMD ["nginx", "-g", "daemon off;"]
 """
 
 
-def run(*command: str, text: str | None = None, **settings: str) -> str:
-    """Return what the command printed; end with its complaint when it fails."""
-    result = subprocess.run(
-        command, cwd=ROOT, env=os.environ | settings, input=text, capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        sys.exit(f"measure: {' '.join(command)} failed: {result.stderr.strip().splitlines()[-1:]}")
-    return result.stdout.strip()
-
-
 def address(container: str, network: str) -> str:
-    return run("docker", "inspect", "-f", f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}', container)
+    """Return the container's address in the network."""
+    wanted = f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}'
+    return run("docker", "inspect", "--format", wanted, container).stdout.strip()
 
 
 @contextmanager
@@ -38,11 +34,11 @@ def stack(project: str, **settings: str) -> Iterator[list[str]]:
     settings |= {"HTTP_PORT": "0", "ADMIN_PORT": "0"}
     compose = ("docker", "compose", "--project-name", project)
     try:
-        run(*compose, "up", "--build", "--detach", "--wait", **settings)
-        names = run(*compose, "ps", "--format", "{{.Name}}", **settings).split()
+        run(*compose, "up", "--build", "--detach", "--wait", env=settings, seconds=BUILD_SECONDS)
+        names = run(*compose, "ps", "--format", "{{.Name}}", env=settings).stdout.split()
         yield sorted(names, key=lambda name: "-haproxy-" not in name)
     finally:
-        run(*compose, "down", "--timeout", "1", "--rmi", "local", **settings)
+        run(*compose, "down", "--timeout", "1", "--rmi", "local", env=settings)
 
 
 @contextmanager
@@ -74,7 +70,7 @@ def container(name: str, *options: str) -> Iterator[str]:
 @contextmanager
 def nginx_image() -> Iterator[None]:
     """Build the image with nginx and wrk, and remove it afterwards."""
-    run("docker", "build", "--tag", f"{PROJECT}-nginx", "-", text=NGINX)
+    run("docker", "build", "--tag", f"{PROJECT}-nginx", "-", text=NGINX, seconds=BUILD_SECONDS)
     try:
         yield
     finally:
@@ -84,15 +80,15 @@ def nginx_image() -> Iterator[None]:
 def processes(containers: list[str]) -> Iterator[Path]:
     """Yield the folder in /proc of each process in the containers."""
     for container in containers:
-        for pid in run("docker", "top", container, "-eo", "pid").split()[1:]:
-            yield Path("/proc", pid)
+        for pid in container_pids(container):
+            yield Path("/proc", str(pid))
 
 
 def cpu_seconds(containers: list[str]) -> float:
     """Return the CPU time that the containers' threads have used (schedstat: nanoseconds on a CPU)."""
     total = 0
     for process in processes(containers):
-        with suppress(OSError):  # a health check, which has ended meanwhile
+        with suppress(OSError):  # it has ended meanwhile
             for task in (process / "task").iterdir():
                 total += int((task / "schedstat").read_text().split()[0])
     return total / 1e9
@@ -102,6 +98,6 @@ def memory(containers: list[str]) -> int:
     """Return the KiB of memory of their processes that is no file's (/proc, RssAnon)."""
     total = 0
     for process in processes(containers):
-        with suppress(OSError):  # a health check, which has ended meanwhile
+        with suppress(OSError):  # it has ended meanwhile
             total += int(re.findall(r"RssAnon:\s+(\d+)", (process / "status").read_text())[0])
     return total
