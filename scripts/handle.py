@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RUN = ROOT / ".run"  # of local processes: sockets, logs, supervisor's pid
 SERVICES = ("wsgi", "asgi")
 
-Row = dict[str, str]  # of HAProxy's statistics: a frontend, backend or server
+Row = dict[str, str]  # of HAProxy's statistics
+BACKEND, SERVER = "1", "2"  # values of its column `type`
 
 
 class StackError(Exception):
@@ -93,6 +94,5 @@ def statistics(listed: str) -> list[Row]:
 
 def servers_up(rows: Iterable[Row], backend: str) -> list[Row]:
     """Return the backend's servers that HAProxy sends requests to."""
-    # `UP 1/2` has failed a check and still gets requests
-    servers = (row for row in rows if row["pxname"] == backend and row["svname"] not in ("FRONTEND", "BACKEND"))
-    return [row for row in servers if row["status"].startswith("UP")]
+    servers = (row for row in rows if row["pxname"] == backend and row["type"] == SERVER)
+    return [row for row in servers if row["status"].startswith("UP")]  # `UP 1/2` has failed a check

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gates import Generator
-from results import FORMAT
+from report.results import FORMAT
+from runner.gates import Health
 
-GOOD: Generator = {
+GOOD: Health = {
     "cpu": 0.3,
     "lag_p99_ms": 2,
     "waited": 0.01,

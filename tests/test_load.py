@@ -12,11 +12,13 @@ import httpx
 import pytest
 
 from handle import ROOT, run, wait_until
-from histogram import Histogram
 from journaled import small_disk
-from results import Run
+from report.results import Results
 from stack import Stack, load, locust_page
+from users.histogram import Histogram
 from ways import ComposeStack
+
+SCENARIOS = [file for file in (ROOT / "loadtests/scenarios").glob("*.py") if file.stem != "__init__"]
 
 
 def results_of(done: subprocess.CompletedProcess[str]) -> Path:
@@ -28,7 +30,7 @@ def test_some_scenarios_run(stack: Stack) -> None:
     """Also: an event is read when it comes, not when a kilobyte of them has."""
     done = load("--smoke", "latency", "events", "websockets")
     assert done.returncode in (0, 4), done.stdout + done.stderr  # a noisy machine may close a gate
-    found = Run.read(results_of(done))
+    found = Results.read(results_of(done))
     assert found.conditions["partial"] == ""
     assert {cell["scenario"] for cell in found.cells} == {"latency", "events", "websockets"}
     for cell in found.cells:
@@ -72,14 +74,12 @@ def interrupted(*arguments: str, after: str, harm: Callable[[subprocess.Popen[st
 def test_every_scenario_runs(stack: Stack, arguments: list[str]) -> None:
     done = load("--smoke", *arguments)
     assert done.returncode in (0, 4), done.stdout + done.stderr
-    found = Run.read(results_of(done))
+    found = Results.read(results_of(done))
     in_containers = isinstance(stack, ComposeStack) and not arguments
     need_more = set() if in_containers else {"failover", "price", "balancing"} if arguments else {"balancing"}
     need_wrk = set() if in_containers or shutil.which("wrk") else {"cross-check"}
     assert set(found.conditions["left_out"]) == need_more | need_wrk
-    assert {cell["scenario"] for cell in found.cells} | need_more == {
-        file.stem for file in (ROOT / "loadtests/scenarios").glob("*.py")
-    }
+    assert {cell["scenario"] for cell in found.cells} | need_more == {file.stem for file in SCENARIOS}
     checks = [cell for cell in found.cells if cell["tool"] == "wrk"]
     if need_wrk:
         assert "load: cross-check is left out: needs wrk" in done.stdout
@@ -117,7 +117,7 @@ def test_a_full_disk_is_told_in_one_line_and_what_was_measured_is_kept(stack: St
         (line,) = done.stderr.splitlines()
         assert "No space left on device" in line
         (folder,) = results.iterdir()
-        found = Run.read(folder)
+        found = Results.read(folder)
         assert found.conditions["partial"]
         assert 1 <= len(found.cells) < 12
 
@@ -174,7 +174,7 @@ def test_a_run_that_is_interrupted_keeps_what_it_has(stack: Stack) -> None:
     assert status == 1
     assert complaints == "load: interrupted: the results are partial, of 3 measurements\n"
     folder = Path(printed.splitlines()[-1].removeprefix("load: ")).parent
-    assert len(Run.read(folder).cells) == 3
+    assert len(Results.read(folder).cells) == 3
     assert "Partial: interrupted" in (folder / "report.html").read_text()
 
 
@@ -185,5 +185,5 @@ def test_a_run_whose_stack_ends_keeps_what_it_has(stack: Stack) -> None:
     assert "the stack no longer answers: the results are partial" in complaints
     assert "Traceback" not in complaints
     folder = Path(printed.splitlines()[-1].removeprefix("load: ")).parent
-    assert 3 <= len(Run.read(folder).cells) < 18
+    assert 3 <= len(Results.read(folder).cells) < 18
     stack.up()

@@ -8,12 +8,12 @@ from itertools import islice, pairwise
 
 import pytest
 
-from arrivals import poisson
-from gates import broken
 from handle import ROOT
-from histogram import Histogram
 from made_up import GOOD
+from runner.gates import broken
 from stack import LOAD_PYTHON, python
+from users.arrivals import poisson
+from users.histogram import Histogram
 
 
 def test_histograms_add_up_to_what_one_would_have_counted() -> None:
@@ -53,7 +53,7 @@ def test_arrivals_come_at_the_rate_and_at_random() -> None:
 
 
 SEEDS = """
-import clients
+from users import clients
 from locust.env import Environment
 clients.poisson = lambda rate, start, seed: print(seed) or ()
 for seed in ("", "7"):
@@ -86,8 +86,9 @@ def test_each_gate_closes_on_a_bad_generator(gate: str, bad: float, says: str) -
 
 
 STALLS = """
-import locust, cell, gevent, time
-watch = cell.Watch()
+import locust, gevent, time
+from runner.watch import Watch
+watch = Watch()
 gevent.sleep(0.5)
 end = time.perf_counter() + 0.4
 while time.perf_counter() < end:
@@ -102,7 +103,8 @@ def test_a_stall_of_the_generator_is_seen_by_all_who_would_have_woken_up_meanwhi
 
 
 ASKS_TWICE = """
-import clients, http.server, threading, time
+import http.server, threading, time
+from users import clients
 from locust.env import Environment
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -137,9 +139,10 @@ import json, socket, subprocess, sys
 silent = socket.create_server(("127.0.0.1", 0), backlog=1000)
 spec = {"point": 5, "host": "http://127.0.0.1:%d" % silent.getsockname()[1], "seconds": 1, "step": 1.0, "seed": 1,
         "core": None, "memory": False, "scenario": sys.argv[1], "variant": sys.argv[2]}
-said = subprocess.run([sys.executable, sys.argv[3]], input=json.dumps(spec), capture_output=True, text=True).stdout
+command = [sys.executable, "-m", "runner.generator"]
+said = subprocess.run(command, input=json.dumps(spec), capture_output=True, text=True).stdout
 seen = next(line for line in map(json.loads, said.splitlines()) if line["event"] == "seen")
-from results import figures
+from report.figures import figures
 print(figures(seen, "GET")["failed"])
 """
 
@@ -147,31 +150,39 @@ print(figures(seen, "GET")["failed"])
 @pytest.mark.full
 @pytest.mark.parametrize(("scenario", "variant"), [("throughput", "ASGI /json"), ("latency", "ASGI")])
 def test_a_service_that_does_not_answer_has_failed(scenario: str, variant: str) -> None:
-    assert float(python(NOBODY_ANSWERS, scenario, variant, str(ROOT / "loadtests/cell.py"))) == 1
+    assert float(python(NOBODY_ANSWERS, scenario, variant)) == 1
 
 
 def test_each_measurement_has_a_process_of_its_own() -> None:
     nonsense = json.dumps({"scenario": "nonsense", "core": None, "seed": 1}) + "\n"
     done = subprocess.run(
-        [LOAD_PYTHON, ROOT / "loadtests/cell.py"], input=2 * nonsense, capture_output=True, text=True, check=True
+        [LOAD_PYTHON, "-m", "runner.generator"],
+        cwd=ROOT / "loadtests",
+        input=2 * nonsense,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     ends = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert ends == 2 * [{"event": "ended", "status": 1}]
-    assert done.stdout.count("No module named 'nonsense'") == 2
+    assert done.stdout.count("No module named 'scenarios.nonsense'") == 2
 
 
 ENDS_AT_ONCE = """
-import locust, deployment, measurement, sys, time
+import locust, sys, time
+from runner.errors import LoadError
+from runner.measurement import Generator
+from targets.remote import Remote
 
-class Gone(deployment.Elsewhere):
-    def within(self, command):
+class Gone(Remote):
+    def generating(self, command):
         return ["sh", "-c", sys.argv[1] + "; exit 1"]
 
 try:
-    with Gone("http://127.0.0.1:1").generate("python", "cell.py") as process:
+    with Gone("http://127.0.0.1:1").generate("python", "-m", "runner.generator") as process:
         time.sleep(0.5)
-        list(measurement.Generator(process).measure({"seconds": 1}))
-except deployment.LoadError as error:
+        list(Generator(process).measure({"seconds": 1}))
+except LoadError as error:
     print(error)
 """
 

@@ -1,11 +1,11 @@
-"""One replica has a tenth of its processor: what each balancing algorithm makes of it.
+"""One replica has a tenth of a CPU: how each balancing algorithm copes.
 
-None sends a replica more than WSGI_MAXCONN requests at once, so the slow one's share differs little; how long those
-wait that it gets is the difference.
+None sends a replica more than WSGI_MAXCONN requests at once, so the slow replica's share differs little; the
+difference is how long its requests wait.
 """
 
-from clients import Open
-from scenario import POINT, Scenario, Threshold, Users, Variant
+from runner.scenario import POINT, Scenario, Threshold, Users, Variant
+from users.clients import Open
 
 
 class Requests(Open):
@@ -16,7 +16,7 @@ class Requests(Open):
 
 SCENARIO = Scenario(
     place=6,
-    question="Who still gets quick answers when one replica of three is slow?",
+    question="Which requests stay fast when one replica of three is slow?",
     axis="requests a second",
     points=(100,),
     all_points=(60, 100),

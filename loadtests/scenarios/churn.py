@@ -1,7 +1,7 @@
-"""Connections opened and closed at a steady rate: each request brings its own."""
+"""Connections opened and closed at a steady rate: each request opens its own."""
 
-from clients import Open
-from scenario import POINT, Scenario, Threshold, Users, Variant
+from runner.scenario import POINT, Scenario, Threshold, Users, Variant
+from users.clients import Open
 
 
 class WsgiVisits(Open):
@@ -20,7 +20,7 @@ class AsgiVisits(Open):
 
 SCENARIO = Scenario(
     place=7,
-    question="How long does an answer take, at so many new connections a second?",
+    question="How long does a response take, at a rate of new connections?",
     axis="connections a second",
     points=(50, 200, 500),
     all_points=(50, 100, 200, 500),

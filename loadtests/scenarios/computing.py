@@ -1,24 +1,24 @@
-"""Requests that compute: neither interface makes a processor faster."""
+"""Requests that compute: neither interface makes a CPU faster."""
 
-from clients import Closed
-from scenario import POINT, Scenario, Threshold, Users, Variant
+from runner.scenario import POINT, Scenario, Threshold, Users, Variant
+from users.clients import Closed
 
 
 class WsgiWork(Closed):
-    """Has the WSGI service compute 20,000 rounds of SHA-256."""
+    """20,000 rounds of SHA-256 on the WSGI service."""
 
     path = "/wsgi/work?rounds=20000"
 
 
 class AsgiWork(Closed):
-    """Has the ASGI service compute 20,000 rounds of SHA-256."""
+    """20,000 rounds of SHA-256 on the ASGI service."""
 
     path = "/asgi/work?rounds=20000"
 
 
 SCENARIO = Scenario(
     place=4,
-    question="How many requests that compute are answered a second, as more clients ask at once?",
+    question="How many computing requests a second are answered, as concurrency grows?",
     axis="clients",
     points=(1, 4, 16),
     all_points=(1, 2, 4, 8, 16),

@@ -1,11 +1,11 @@
-"""Server-Sent Events held, each due for all at once: any number on ASGI; on WSGI as many as it has threads to spare."""
+"""Event streams held, each event due for all at once: any number on ASGI; on WSGI as many as it has spare threads."""
 
-from scenario import POINT, Scenario, Threshold, Users, Variant
-from streams import EventStream
+from runner.scenario import POINT, Scenario, Threshold, Users, Variant
+from users.event_streams import EventStream
 
 
 class WsgiEvents(EventStream):
-    """Holds an event stream on the WSGI service, which refuses more than its threads can spare."""
+    """Holds an event stream on the WSGI service, which refuses more than it has spare threads."""
 
     path = "/wsgi/events"
 
@@ -18,7 +18,7 @@ class AsgiEvents(EventStream):
 
 SCENARIO = Scenario(
     place=9,
-    question="How many event streams are held, and how late do events come?",
+    question="How many event streams can be held, and how late do events come?",
     axis="event streams",
     points=(100, 300, 600),
     all_points=(100, 1000, 2000, 4000, 8000),

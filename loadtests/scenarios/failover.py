@@ -1,8 +1,9 @@
-"""A replica is killed, another is told to stop, under requests and streams: what those notice who are served."""
+"""A replica is killed, another drained, under requests and streams: what clients notice."""
 
-from clients import Open
-from scenario import POINT, Scenario, Threshold, Users, Variant
-from streams import EventStream, WebSocket
+from runner.scenario import POINT, Scenario, Threshold, Users, Variant
+from users.clients import Open
+from users.event_streams import EventStream
+from users.websockets import WebSocket
 
 
 class WsgiRequests(Open):
@@ -39,7 +40,7 @@ class AsgiSocket(WebSocket):
 
 SCENARIO = Scenario(
     place=11,
-    question="What do clients notice when a replica is killed, and another drained?",
+    question="What do clients notice when one replica is killed and another drained?",
     axis="requests a second",
     points=(100,),
     all_points=(100,),

@@ -1,8 +1,9 @@
-"""Short requests beside held streams: what the one costs the other."""
+"""Short requests beside held streams: how much they slow each other down."""
 
-from clients import Open
-from scenario import POINT, Scenario, Threshold, Users, Variant
-from streams import EventStream, WebSocket
+from runner.scenario import POINT, Scenario, Threshold, Users, Variant
+from users.clients import Open
+from users.event_streams import EventStream
+from users.websockets import WebSocket
 
 
 class WsgiShort(Open):
@@ -20,13 +21,13 @@ class AsgiShort(Open):
 
 
 class WsgiHeld(EventStream):
-    """An event stream that holds a thread beside them."""
+    """An event stream that holds a thread meanwhile."""
 
     path = "/wsgi/events"
 
 
 class AsgiHeld(WebSocket):
-    """A WebSocket that is held beside them."""
+    """A WebSocket that is held meanwhile."""
 
     path = "/asgi/ws"
     interval_ms = 5000
@@ -35,7 +36,7 @@ class AsgiHeld(WebSocket):
 
 SCENARIO = Scenario(
     place=8,
-    question="How long does a short request take, beside so many held streams?",
+    question="How long does a short request take, beside held streams?",
     axis="streams held",
     points=(0, 500),
     all_points=(0, 500, 4000),

@@ -1,45 +1,45 @@
-"""The balancer's price: the same requests straight to the replicas and through HAProxy, at the same rate."""
+"""The balancer's price: the same requests directly to the replicas and through HAProxy, at the same rate."""
 
 from urllib.parse import urlsplit
 
-from clients import Open
-from scenario import POINT, Scenario, Threshold, Users, Variant
+from runner.scenario import POINT, Scenario, Threshold, Users, Variant
+from users.clients import Open
 
 
 class Direct(Open):
-    """Requests straight to the replicas: to those that the host names, separated by commas, where it is not HAProxy."""
+    """Requests directly to the replicas that the host names, separated by commas, or to this service's."""
 
     abstract = True
     path = "/json"
     replicas = ""
 
     def on_start(self) -> None:
-        """Make the request; HAProxy, which Locust's page begins with, is not meant."""
+        """Replace HAProxy, the default host of Locust's page, by the replicas."""
         if urlsplit(self.host).hostname == "haproxy":
             self.host = self.replicas
         super().on_start()
 
 
 class WsgiDirect(Direct):
-    """Requests straight to the WSGI replicas."""
+    """Requests directly to the WSGI replicas."""
 
     replicas = "http://wsgi:8001"
 
 
 class AsgiDirect(Direct):
-    """Requests straight to the ASGI replicas."""
+    """Requests directly to the ASGI replicas."""
 
     replicas = "http://asgi:8002"
 
 
 class WsgiBalanced(Open):
-    """The same through HAProxy."""
+    """The same requests to the WSGI replicas, through HAProxy."""
 
     path = "/wsgi/json"
 
 
 class AsgiBalanced(Open):
-    """The same through HAProxy."""
+    """The same requests to the ASGI replicas, through HAProxy."""
 
     path = "/asgi/json"
 

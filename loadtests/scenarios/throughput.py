@@ -1,36 +1,36 @@
-"""Requests a second as more clients ask at once, each again as soon as it is answered (closed loop)."""
+"""Requests a second as concurrency grows: each client sends its next request after a response (closed loop)."""
 
-from clients import Closed
-from scenario import POINT, Scenario, Threshold, Users, Variant
+from runner.scenario import POINT, Scenario, Threshold, Users, Variant
+from users.clients import Closed
 
 
 class WsgiJson(Closed):
-    """Asks the WSGI service for /json, again and again."""
+    """Requests for the WSGI service's /json."""
 
     path = "/wsgi/json"
 
 
 class AsgiJson(Closed):
-    """Asks the ASGI service for /json, again and again."""
+    """Requests for the ASGI service's /json."""
 
     path = "/asgi/json"
 
 
 class WsgiPlaintext(Closed):
-    """Asks the WSGI service for /plaintext, again and again."""
+    """Requests for the WSGI service's /plaintext."""
 
     path = "/wsgi/plaintext"
 
 
 class AsgiPlaintext(Closed):
-    """Asks the ASGI service for /plaintext, again and again."""
+    """Requests for the ASGI service's /plaintext."""
 
     path = "/asgi/plaintext"
 
 
 SCENARIO = Scenario(
     place=1,
-    question="How many requests a second are answered, as more clients ask at once?",
+    question="How many requests a second are answered, as concurrency grows?",
     axis="clients",
     points=(1, 16, 256),
     all_points=(1, 4, 16, 64, 256),

@@ -1,15 +1,15 @@
-"""Requests that wait, as for a database: where the threads of WSGI run out, and the event loop of ASGI does not.
+"""Requests that wait, as for a database: WSGI runs out of threads, ASGI does not run out of coroutines.
 
-Three ways to wait on ASGI: in the loop, which holds nothing; in a thread of a pool of 40; and by blocking the loop,
-which is the mistake to recognise.
+There are three ways to wait on ASGI: in the loop, which holds nothing; in a thread of a pool of 40; and by blocking
+the loop, which is the mistake to recognise.
 """
 
-from clients import Closed
-from scenario import POINT, Scenario, Threshold, Users, Variant
+from runner.scenario import POINT, Scenario, Threshold, Users, Variant
+from users.clients import Closed
 
 
 class WsgiWait(Closed):
-    """Waits 0.1 s in a thread of gunicorn's."""
+    """Waits 0.1 s in a thread of gunicorn."""
 
     path = "/wsgi/wait?seconds=0.1"
 
@@ -27,14 +27,14 @@ class AsgiWaitInThread(Closed):
 
 
 class AsgiWaitBlocking(Closed):
-    """Waits 0.1 s and lets nobody else work meanwhile, in code that is called asynchronous."""
+    """Waits 0.1 s in a coroutine that blocks, so every other request of the replica waits too."""
 
     path = "/asgi/wait?seconds=0.1&mode=blocking"
 
 
 SCENARIO = Scenario(
     place=3,
-    question="How many requests that wait 0.1 s are answered a second, as more clients ask at once?",
+    question="How many requests that wait 0.1 s are answered a second, as concurrency grows?",
     axis="clients",
     points=(1, 64, 1000),
     all_points=(1, 4, 16, 64, 256, 1000),

@@ -1,7 +1,7 @@
-"""WebSockets held: who is served late, who is cut off, what a round trip takes, and what one costs in memory."""
+"""WebSockets held: how late ticks come, what is cut off, how long a round trip takes, what one costs in memory."""
 
-from scenario import POINT, Scenario, Threshold, Users, Variant
-from streams import WebSocket
+from runner.scenario import POINT, Scenario, Threshold, Users, Variant
+from users.websockets import WebSocket
 
 
 class AsgiWebSocket(WebSocket):
@@ -14,7 +14,7 @@ class AsgiWebSocket(WebSocket):
 
 SCENARIO = Scenario(
     place=10,
-    question="How many WebSockets are held, and how long does a round trip take meanwhile?",
+    question="How many WebSockets can be held, and how long does a round trip take meanwhile?",
     axis="WebSockets",
     points=(100, 500, 1000),
     all_points=(100, 1000, 2000, 4000, 8000),

@@ -1,7 +1,7 @@
-"""What a scenario declares: who loads what, at which points, and what is expected of the answers.
+"""What a scenario declares: who sends what, at which points, and which thresholds hold.
 
-A scenario is a locustfile. Locust's own page shows its user classes; ./scripts/load takes its `SCENARIO`, and measures
-each variant at each point in a process of its own. A new file in scenarios/ is a new scenario.
+A scenario is a locustfile. Locust's own page shows its user classes; ./scripts/load reads its `SCENARIO` and measures
+each variant at each point in a process of its own.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from typing import Any, Literal
 POINT: Any = object()  # in a declaration: the point at which the variant is measured
 
 Figure = Literal["rate", "failed", "p50", "p95", "p99", "cpu_us", "share", "lost"]
-WORST = ("failed", "lost")  # figures that are judged by the worst repetition; the others by their median
+WORST = ("failed", "lost")  # figures judged by their worst repetition; the others by their median
 
 
 class Users:
-    """So many users of a class, with attributes of their own. `POINT` stands for the point."""
+    """Users of a class: how many, and their attributes. `POINT` stands for the point."""
 
     def __init__(self, user: type, count: Any = 1, **attributes: Any) -> None:
         self.user, self.count, self.attributes = user, count, attributes
@@ -26,7 +26,7 @@ class Users:
         return self.user, int(point if self.count is POINT else self.count), attributes
 
     def described(self) -> dict[str, Any]:
-        """Return what is kept beside the results."""
+        """Return what run.json keeps about them."""
         names = ("path", "rate", "interval_ms", "echo_seconds")
         own = {name: getattr(self.user, name) for name in names if hasattr(self.user, name)}
         described = {"user": self.user.__name__, "count": self.count} | own | self.attributes
@@ -35,29 +35,27 @@ class Users:
 
 @dataclass(frozen=True)
 class Variant:
-    """One line of a figure: these users, all at once."""
+    """One line of a chart: these users, all at once."""
 
     users: tuple[Users, ...]
     service: Literal["wsgi", "asgi"]
-    points: tuple[float, ...] = ()  # where they are not the scenario's
+    points: tuple[float, ...] = ()  # instead of the scenario's
     only_full: bool = False
     direct: bool = False  # past HAProxy
-    balance: str = ""  # through a HAProxy of its own with this algorithm
+    balance: str = ""  # through an extra HAProxy with this algorithm
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """What is expected of a figure, at a point and of a variant, or at all and of all.
+    """A limit for a figure: of one variant or of all, at one point or at all.
 
-    It is the median of the repetitions that counts; of `failed` and `lost` the worst.
+    The figures: `rate` (responses with 200 a second), `failed` (the share of the rest, 0 to 1: among requests, or among
+    what streams report), `p50`, `p95`, `p99` (ms), `cpu_us` (CPU time of the stack per request, us), `share` (the
+    slowed replica's share of all requests, 0 to 1), `lost` (events that a stream skipped, except during a WebSocket's
+    outage: ticks are not sent again).
+    With `times` the limit is for the ratio to the figure of that variant at that point, in the same repetition.
 
-    The figures: `rate` (answers with 200 a second), `failed` (the share of the rest, 0 to 1: among requests, or among
-    what streams report), `p50`, `p95`, `p99` (ms), `cpu_us` (CPU time of the stack for a request, us), `share` (of the
-    slowed replica among all requests, 0 to 1), `lost` (events that a stream left out, but for those of a WebSocket's
-    outage, which are not sent again).
-    With `times` the limit is one of the ratio to the figure of that variant at that point, in the same repetition.
-
-    Raises ValueError unless there is one limit, `at_most` or `at_least`.
+    Raises ValueError unless exactly one of `at_most` and `at_least` is given.
     """
 
     figure: Figure
@@ -69,7 +67,7 @@ class Threshold:
 
     def __post_init__(self) -> None:
         if (self.at_most is None) == (self.at_least is None):
-            raise ValueError(f"a threshold of {self.figure} has at_most or at_least")
+            raise ValueError(f"a threshold of {self.figure} needs either at_most or at_least")
 
     def __str__(self) -> str:
         where = f" of {self.variant or 'every variant'}" + (f" at {self.point:g}" if self.point is not None else "")
@@ -91,15 +89,15 @@ class Scenario:
     variants: Mapping[str, Variant]
     thresholds: tuple[Threshold, ...] = ()
     seconds: tuple[float, float] = (1.5, 4)  # of measuring, without and with --full
-    series: str = "GET"  # whose times are drawn: the beginning of a request type and name
+    series: str = "GET"  # whose times are drawn: a prefix of request type and name
     drawn: Literal["sweep", "times", "streams", "timeline", "shares", "price"] = "sweep"
-    needs: Literal["nothing", "stack", "containers"] = "nothing"  # at hand, to be killed, slowed or asked directly
-    faults: Mapping[str, float] = field(default_factory=dict)  # `kill` and `drain`, at so many seconds
-    slowed: bool = False  # one replica of the service has a tenth of its CPU
-    cross_check: tuple[str, float] | None = None  # the variant and the point that wrk measures too
+    needs: Literal["nothing", "stack", "containers"] = "nothing"  # what must be at hand: see targets/
+    faults: Mapping[str, float] = field(default_factory=dict)  # `kill` and `drain`, and at which second
+    slowed: bool = False  # one replica of the service gets a tenth of a CPU; needs containers
+    cross_check: tuple[str, float] | None = None  # the variant and point that wrk measures too
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a threshold is about what is never measured: it could not be missed."""
+        """Raise ValueError if a threshold is about something that is never measured: it could never be missed."""
         for threshold in self.thresholds:
             for variant, point in ((threshold.variant, threshold.point), threshold.times or ("", None)):
                 if variant and variant not in self.variants:

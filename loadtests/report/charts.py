@@ -1,32 +1,19 @@
-"""Draws what a run has found: one figure a scenario."""
+"""The charts, one for each scenario."""
 
 from collections.abc import Callable
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from drawing import (
-    COLOURS,
-    FAINT,
-    HAPROXY,
-    INK,
-    at_points,
-    bands,
-    crosses,
-    dots,
-    line,
-    milliseconds,
-    number,
-    panels,
-    service_times,
-    styles,
-    tiers,
-)
-from results import Summary
+from report.axes import at_points, milliseconds
+from report.colours import COLOURS, FAINT, HAPROXY, INK
+from report.figures import Summary, middle, number
+from report.marks import bands, crosses, dots, line, service_times, styles, tiers
+from report.svg import panels
 
 
 def sweep(declared: dict[str, Any], summary: Summary) -> Figure:
-    """Draw answers a second, and their times, over the points."""
+    """Draw responses a second, and their times, over the points."""
     figure, ((rate, *times),) = panels(3, width_ratios=(1.3, 1, 1))
     style = styles(declared)
     points = [point for _, point in summary]
@@ -34,7 +21,7 @@ def sweep(declared: dict[str, Any], summary: Summary) -> Figure:
         line(rate, summary, variant, "rate", style[variant])
     rate.set_ylim(bottom=0)
     rate.yaxis.set_major_formatter(lambda value, _: number(value))
-    rate.set_title("answers a second")
+    rate.set_title("responses a second")
     for axes, service in zip(times, ("wsgi", "asgi"), strict=True):
         service_times(axes, declared, summary, service)
     times[1].sharey(times[0])
@@ -45,7 +32,7 @@ def sweep(declared: dict[str, Any], summary: Summary) -> Figure:
 
 
 def times(declared: dict[str, Any], summary: Summary) -> Figure:
-    """Draw the times of answers over the points."""
+    """Draw response times over the points."""
     figure, (panel,) = panels(2, sharey=True, height=2.8)
     for axes, service in zip(panel, ("wsgi", "asgi"), strict=True):
         service_times(axes, declared, summary, service)
@@ -54,7 +41,7 @@ def times(declared: dict[str, Any], summary: Summary) -> Figure:
 
 
 def streams(declared: dict[str, Any], summary: Summary) -> Figure:
-    """Draw how late things come, what a connection costs, and how many were open while it was measured."""
+    """Draw how late events or echoes come, what a connection costs, and how many were open meanwhile."""
     figure, ((times, memory, opened),) = panels(3)
     style = styles(declared)
     for variant in style:
@@ -76,12 +63,12 @@ def streams(declared: dict[str, Any], summary: Summary) -> Figure:
             memory.bar(label, median, color=colour, width=0.6)
             memory.annotate(number(median), (label, median), ha="center", va="bottom")
     memory.grid(visible=False, axis="x")
-    memory.set_title(f"KiB a connection, of {number(most[largest])}")
+    memory.set_title(f"KiB per connection, of {number(most[largest])}")
     for cell in found.cells:
         opened.plot(cell["timeline"]["seconds"], cell["timeline"]["open"], color=COLOURS[service], linewidth=1)
     opened.set_ylim(0, 1.05 * most[largest])
     opened.yaxis.set_major_formatter(lambda value, _: number(value))
-    opened.set_title("open, each repetition")
+    opened.set_title("open, in each repetition")
     opened.set_xlabel("seconds")
     if len(style) > 1:
         figure.legend(*times.get_legend_handles_labels(), loc="outside upper left", ncols=4)
@@ -89,7 +76,7 @@ def streams(declared: dict[str, Any], summary: Summary) -> Figure:
 
 
 def timeline(declared: dict[str, Any], summary: Summary) -> Figure:
-    """Draw answers, failures, times and open streams over the time of a fault."""
+    """Draw responses, failures, times and open streams over time, with the faults."""
     figure, grid = panels(len(summary), 3, height=1.7, sharex=True)
     for column, ((variant, _), found) in enumerate(summary.items()):
         answers, times, opened = grid[:, column]
@@ -103,10 +90,10 @@ def timeline(declared: dict[str, Any], summary: Summary) -> Figure:
             times.plot(seen["seconds"], seen["p99"], color=colour, linewidth=1)
             opened.plot(seen["seconds"], seen["open"], color=colour, linewidth=1)
         milliseconds(times)
-        answers.set_title(f"{variant}: answers a second (x: failures)")
+        answers.set_title(f"{variant}: responses a second (x: failures)")
         answers.set_ylim(bottom=0)
         times.set_title(f"{variant}: p99 of each quarter second, ms")
-        opened.set_title(f"{variant}: streams open (x: so many ended)")
+        opened.set_title(f"{variant}: open streams (x: how many ended)")
         opened.set_ylim(bottom=0)
         opened.set_xlabel("seconds")
         for axes in grid[:, column]:
@@ -118,7 +105,7 @@ def timeline(declared: dict[str, Any], summary: Summary) -> Figure:
 
 
 def shares(declared: dict[str, Any], summary: Summary) -> Figure:
-    """Draw which share of the requests the slowed replica got, and the times, for each variant."""
+    """Draw the slowed replica's share of requests, and the times, for each variant."""
     figure, ((share, times),) = panels(2, height=2.4)
     point = max(point for _, point in summary)
     names = [variant for variant in declared["variants"] if (variant, point) in summary]
@@ -130,16 +117,10 @@ def shares(declared: dict[str, Any], summary: Summary) -> Figure:
     share.set_yticks(range(len(names)), names)
     share.set_ylim(len(names) - 0.4, -0.6)
     share.axvline(100 / 3, color=INK, linewidth=0.8, linestyle=":")
-    share.set_title("share of the slowed replica, % (dotted: a third)")
+    share.set_title("the slowed replica's share, % (dotted: a third)")
     share.grid(visible=False, axis="y")
     dots(times, declared, summary, point)
     return figure
-
-
-def middle(summary: Summary) -> float:
-    """Return the point in the middle, for figures that show one."""
-    points = sorted({point for _, point in summary})
-    return points[len(points) // 2]
 
 
 def price(declared: dict[str, Any], summary: Summary) -> Figure:
@@ -152,13 +133,13 @@ def price(declared: dict[str, Any], summary: Summary) -> Figure:
 
 
 def cost(declared: dict[str, Any], summary: Summary) -> Figure:
-    """Draw the CPU time of a request, tier by tier."""
+    """Draw the CPU time per request, tier by tier."""
     figure, ((axes,),) = panels(1, height=2.2)
     tiers(axes, declared, summary, middle(summary))
     return figure
 
 
-DRAWN: dict[str, Callable[[dict[str, Any], Summary], Figure]] = {
+CHARTS: dict[str, Callable[[dict[str, Any], Summary], Figure]] = {
     "sweep": sweep,
     "times": times,
     "streams": streams,

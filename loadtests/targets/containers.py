@@ -1,6 +1,5 @@
 """The stack as the containers of compose.yaml."""
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -12,113 +11,128 @@ import psutil
 from docker.errors import DockerException
 from docker.models.containers import Container
 
-from deployment import (
-    SERVICES,
-    SETTINGS,
-    TIERS,
-    Elsewhere,
-    LoadError,
-    await_idle,
-    run,
-    servers,
-    settled,
-    wait_until,
-)
+from handle import SERVER, SERVICES, StackError, statistics, wait_until
+from targets.stack import SETTINGS, TIERS, Stack, output, settled
 
-PORTS = {"wsgi": 8001, "asgi": 8002}
+BUILD_SECONDS = 900
 SLOW_CPUS = 0.1
 DEAD_SECONDS = 3.0  # a container that was killed by hand is not restarted by itself
 ENGINE = ("dockerd", "containerd", "containerd-shim-runc-v2", "docker-proxy")
 
 
-class Compose(Elsewhere):
-    """The containers of compose.yaml, loaded from a container in their networks."""
+class Containers(Stack):
+    """The containers, loaded from a container in their networks. Only here can a replica be slowed.
+
+    It asks the engine's API: each `docker` command would take CPU time from what is measured.
+    """
 
     name = "containers"
-    at_hand = ("nothing", "stack", "containers")
     tools = ("locust", "wrk")
 
-    def __init__(self) -> None:
-        self.project = json.loads(run("docker", "compose", "config", "--format", "json"))["name"]
+    def __init__(self, project: str) -> None:
+        super().__init__()
+        self.project = project
         try:
             self.engine = docker.from_env()
         except DockerException as error:
-            raise LoadError(f"the Docker engine that DOCKER_HOST names does not answer: {error}") from None
-        self.balancers: dict[str, Container] = {}
+            raise StackError(f"the Docker engine that DOCKER_HOST names does not answer: {error}") from None
+        self.balancers: dict[str, Container] = {}  # extra ones, by their algorithm
         self.generator = ""  # the container's id
-        super().__init__("http://haproxy:8080")
         self.replicas = {service: len(self.containers(service)) for service in SERVICES}
 
-    def settle(self) -> None:
-        """See Elsewhere."""
-        await_idle(lambda: settled(self._statistics(""), self.replicas))
-
     def containers(self, service: str) -> list[Container]:
-        """Return the service's running containers, the oldest first."""
+        """Return the service's running containers, oldest first."""
         labels = [f"com.docker.compose.project={self.project}", f"com.docker.compose.service={service}"]
         found = self.engine.containers.list(filters={"label": [*labels, "com.docker.compose.oneoff=False"]})
         return sorted(found, key=lambda container: container.attrs["Created"])
 
     def _first(self, service: str) -> Container:
-        """Return the service's oldest running container; raise LoadError where none runs."""
+        """Return the service's oldest running container; raise StackError if none runs."""
         found = self.containers(service)
         if not found:
-            raise LoadError(f"no container of {service} runs any more")
+            raise StackError(f"no container of {service} runs any more")
         return found[0]
 
     def _address(self, container: Container, network: str) -> str:
         container.reload()
         return str(container.attrs["NetworkSettings"]["Networks"][f"{self.project}_{network}"]["IPAddress"])
 
-    def hosts(self, service: str, *, direct: bool, balance: str) -> str:
-        """See Elsewhere. Addresses, so that no look-up is measured."""
-        if direct:
-            return ",".join(
-                f"http://{self._address(one, 'backend')}:{PORTS[service]}" for one in self.containers(service)
-            )
-        balancer = self._balancer(balance)
-        return f"http://{self._address(balancer, 'edge')}:8080"
+    def url(self) -> str:
+        """See Target. An address, so that no name lookup is measured."""
+        return f"http://{self._address(self._first('haproxy'), 'edge')}:8080"
 
-    def _balancer(self, balance: str) -> Container:
-        """Return the stack's HAProxy, or one of its own with this algorithm in front of the same replicas."""
-        if not balance:
-            return self._first("haproxy")
-        if balance not in self.balancers:
-            options = ["--detach", "--no-deps", "--env", f"BALANCE={balance}"]
-            self.balancers[balance] = self.engine.containers.get(run("docker", "compose", "run", *options, "haproxy"))
-            self._keep(self.balancers[balance], self.stack_cores)
-            whole = f"the balancer with {balance} has its replicas"
-            wait_until(lambda: settled(self._statistics(balance), self.replicas), whole)
-        return self.balancers[balance]
+    def answers(self) -> bool:
+        """See Target."""
+        return len(self.containers("haproxy")) == 1 and all(self.containers(service) for service in SERVICES)
 
-    def _statistics(self, balance: str) -> str:
-        container = self.balancers.get(balance) or self._balancer("")
+    def show_stat(self) -> str:
+        """See Stack."""
+        return self._show_stat(self._first("haproxy"))
+
+    def _show_stat(self, haproxy: Container) -> str:
         command = ["bash", "-c", "echo 'show stat' | socat /var/lib/haproxy/admin.sock -"]
-        return str(container.exec_run(command).output.decode())
+        return str(haproxy.exec_run(command).output.decode())
 
-    def within(self, command: tuple[str, ...]) -> list[str]:
-        """See Elsewhere."""
+    def balanced(self, algorithm: str) -> str:
+        """Return the URL of an extra HAProxy with this algorithm, in front of the same replicas."""
+        if algorithm not in self.balancers:
+            options = ["--detach", "--no-deps", "--env", f"BALANCE={algorithm}"]
+            extra = self.engine.containers.get(output("docker", "compose", "run", *options, "haproxy"))
+            self.balancers[algorithm] = extra
+            self._keep(extra, self.stack_cores)
+            whole = f"the HAProxy with {algorithm} has all replicas"
+            wait_until(lambda: settled(statistics(self._show_stat(extra)), self.replicas), whole)
+        return f"http://{self._address(self.balancers[algorithm], 'edge')}:8080"
+
+    def served(self, algorithm: str) -> dict[str, int]:
+        """Return how many requests each replica has got from the extra HAProxy with this algorithm, by its address."""
+        served: dict[str, int] = {}
+        for row in statistics(self._show_stat(self.balancers[algorithm])):
+            if row["type"] == SERVER:
+                served[row["addr"]] = served.get(row["addr"], 0) + int(row["stot"] or 0)
+        return served
+
+    def end_balancers(self) -> None:
+        """Remove the extra HAProxies, whose health checks cost the replicas CPU time."""
+        while self.balancers:
+            remove(self.balancers.popitem()[1])
+
+    @contextmanager
+    def slowed(self, service: str) -> Iterator[str]:
+        """Leave one replica a tenth of a CPU, and yield its address."""
+        victim = self._first(service)
+        address = self._address(victim, "backend")
+        before = victim.attrs["HostConfig"]["NanoCpus"] / 1e9
+        output("docker", "update", "--cpus", str(SLOW_CPUS), str(victim.id))
+        try:
+            yield next(one for one in self.direct(service).split(",") if f"//{address}:" in one).removeprefix("http://")
+        finally:
+            output("docker", "update", "--cpus", str(before or os.cpu_count()), str(victim.id))
+
+    def generating(self, command: tuple[str, ...]) -> list[str]:
+        """See Target."""
         return ["docker", "exec", "--interactive", self.generator, *command]
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """See Elsewhere. Also builds and starts the generator's container, and ends it and the extra balancers."""
+        """See Target. Also starts the generator's container, and removes it and the extra HAProxies afterwards."""
+        compose = ("docker", "compose", "--profile", "load")
         with ExitStack() as after:
-            run("docker", "compose", "--profile", "load", "build", "locust-worker")
+            output(*compose, "build", "locust-worker", seconds=BUILD_SECONDS)
             options = ["--detach", "--no-deps", "--entrypoint", "sleep"]
-            self.generator = run("docker", "compose", "--profile", "load", "run", *options, "locust-worker", "infinity")
+            self.generator = output(*compose, "run", *options, "locust-worker", "infinity")
             after.callback(remove, self.engine.containers.get(self.generator))
-            after.callback(self.done)
+            after.callback(self.end_balancers)
             after.enter_context(super().prepared())
             if self.generator_core is not None:
                 self._keep_all(self.stack_cores)
                 after.callback(self._keep_all, self.all_cores)
             yield
 
-    def here(self) -> list[psutil.Process]:
-        """See Elsewhere. The engine's own processes, which write the logs; containers are kept by the engine."""
+    def processes_here(self) -> list[psutil.Process]:
+        """See Target. The engine's own processes, which write the logs; the engine keeps the containers' on cores."""
         engine = [process for process in psutil.process_iter(["name"]) if process.info["name"] in ENGINE]
-        return super().here() + engine
+        return super().processes_here() + engine
 
     def _keep(self, container: Container, on: list[int]) -> None:
         if on:
@@ -130,28 +144,8 @@ class Compose(Elsewhere):
                 with suppress(DockerException):  # it has ended
                     self._keep(container, on)
 
-    def done(self) -> None:
-        """See Elsewhere: the extra balancers, whose checks cost the replicas something."""
-        while self.balancers:
-            remove(self.balancers.popitem()[1])
-
-    @contextmanager
-    def slowed(self, service: str) -> Iterator[str]:
-        """See Elsewhere."""
-        victim = self._first(service)
-        before = victim.attrs["HostConfig"]["NanoCpus"] / 1e9
-        run("docker", "update", "--cpus", str(SLOW_CPUS), str(victim.id))
-        try:
-            yield f"{self._address(victim, 'backend')}:{PORTS[service]}"
-        finally:
-            run("docker", "update", "--cpus", str(before or os.cpu_count()), str(victim.id))
-
-    def fresh(self) -> None:
-        """See Elsewhere."""
-        run("docker", "compose", "restart", "--timeout", "1")
-
     def processes(self) -> dict[str, list[psutil.Process]]:
-        """See Elsewhere. None where the engine runs in a virtual machine: its processes are not this system's."""
+        """See Stack. None if the engine runs in a virtual machine, since its processes are not this system's."""
         tiers: dict[str, list[psutil.Process]] = {}
         for tier in TIERS:
             for container in self.containers(tier):
@@ -163,7 +157,7 @@ class Compose(Elsewhere):
         return tiers
 
     def memory(self) -> dict[str, int]:
-        """See Elsewhere. With what the kernel keeps for their connections, without files that it could drop."""
+        """See Stack. Includes what the kernel keeps for connections, but no file cache that it could drop."""
         tiers = dict.fromkeys(TIERS, 0)
         for tier in TIERS:
             for container in self.containers(tier):
@@ -172,27 +166,23 @@ class Compose(Elsewhere):
                 tiers[tier] += seen.get("usage", 0) - stats.get("total_inactive_file", stats.get("inactive_file", 0))
         return tiers
 
-    def served(self, balance: str = "") -> dict[str, int]:
-        """See Elsewhere."""
-        return servers(self._statistics(balance))
+    def restart(self) -> None:
+        """See Stack."""
+        output("docker", "compose", "restart", "--timeout", "1")
 
     def kill(self, service: str) -> None:
-        """See Elsewhere."""
+        """See Stack."""
         victim = self._first(service)
         victim.kill()
         time.sleep(DEAD_SECONDS)
         victim.start()
 
     def drain(self, service: str) -> None:
-        """See Elsewhere."""
+        """See Stack."""
         self.containers(service)[-1].restart(timeout=30)
 
-    def answers(self) -> bool:
-        """See Elsewhere."""
-        return len(self.containers("haproxy")) == 1 and all(self.containers(service) for service in SERVICES)
-
     def facts(self) -> dict[str, str]:
-        """See Elsewhere."""
+        """See Stack."""
         haproxy, wsgi, asgi = (self._first(tier) for tier in TIERS)
         python = "python -c \"from importlib.metadata import version; print('{0}', 'is', version('{0}'))\""
         asked = {

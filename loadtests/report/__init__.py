@@ -1,0 +1,1 @@
+"""What a run found: kept, summed up, judged, drawn."""
