@@ -60,7 +60,8 @@ class Processes(Stack):
         """See Stack."""
         tiers: dict[str, list[psutil.Process]] = {tier: [] for tier in TIERS}
         for name, process in self._programs():
-            tiers[name.partition("-")[0]].append(process)
+            if (tier := name.rpartition("-")[0] or name) in tiers:  # there may be other services
+                tiers[tier].append(process)
         return tiers
 
     def memory(self) -> dict[str, int]:
