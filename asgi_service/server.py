@@ -16,12 +16,14 @@ from types import FrameType
 import uvicorn
 
 import jsonlog
-import protocol
 import serving
 
 GRACE_SECONDS = 20  # for what is in flight when the drain is over
 
 log = logging.getLogger("server")
+
+# `hardened` is protocol.py; `httptools` is uvicorn's own. docs/servers.md compares them.
+PROTOCOL = os.environ.get("ASGI_PROTOCOL") or "hardened"
 
 
 class DrainingServer(uvicorn.Server):
@@ -74,14 +76,19 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[jsonlog.handler])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # at INFO it writes a line for every WebSocket
 
+    # Named, as the loop is: fail rather than fall back to what is three times slower.
+    http, websocket = {
+        "hardened": ("protocol:HTTP", "protocol:WebSocket"),
+        "httptools": ("httptools", "websockets-sansio"),
+    }[PROTOCOL]
     application = serving.host()
     config = uvicorn.Config(
         application,
         host=os.environ.get("LISTEN", "127.0.0.1"),
         port=int(os.environ.get("PORT", "8002")),
-        loop="uvloop",  # named, like httptools in protocol.py: fail rather than fall back to what is three times slower
-        http=protocol.HTTP,
-        ws=protocol.WebSocket,
+        loop="uvloop",
+        http=http,
+        ws=websocket,
         ws_per_message_deflate=False,  # compression costs 37 KiB for each idle socket
         ws_max_size=1024 * 1024,
         ws_ping_interval=20,  # below HAProxy's `timeout tunnel`
@@ -94,7 +101,7 @@ def main() -> None:
         timeout_keep_alive=75,  # longer than HAProxy keeps an idle connection: never the server who closes one
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    log.info("Serving %s at %s:%s", os.environ.get("ASGI_APP") or "app:app", config.host, config.port)
+    log.info("Serving %s at %s:%s, %s", os.environ.get("ASGI_APP") or "app:app", config.host, config.port, PROTOCOL)
     # A full collection stops the loop for half a second where thousands of sockets are open: seldom, and only over
     # what came after the start. docs/reliability.md has the figures.
     gc.freeze()

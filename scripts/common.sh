@@ -31,6 +31,7 @@ test_stack() {
   # The demonstration with its defaults, whatever .env says.
   export COMPOSE_FILE=compose.yaml WSGI_APP='' ASGI_APP='' BIND='' ACCESS_LOG='' BALANCE='' DRAIN_SECONDS=''
   export WSGI_MAXCONN='' WSGI_STREAMS='' WSGI_IDEMPOTENCY_KEY='' ASGI_IDEMPOTENCY_KEY=''
+  export WSGI_WORKER='' ASGI_PROTOCOL=''
   ./scripts/down >/dev/null 2>&1  # what an interrupted run has left
   local port
   for port in "$HTTP_PORT" "$ADMIN_PORT"; do

@@ -48,6 +48,8 @@ def up(any_stack: Stack) -> tuple[str, ...]:
         ("DRAIN_SECONDS", "1"),
         ("WSGI_APP", "no_colon"),
         ("ASGI_APP", "os; rm -rf"),
+        ("WSGI_WORKER", "sync"),
+        ("ASGI_PROTOCOL", "h11"),
     ],
 )
 def test_up_refuses_a_bad_setting(up: tuple[str, ...], variable: str, value: str) -> None:

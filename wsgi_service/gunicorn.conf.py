@@ -15,10 +15,12 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 import jsonlog
-import response  # noqa: F401 - replaces what gunicorn makes answers with, whichever the worker class
 import serving
 
 log = logging.getLogger("gunicorn.error")
+
+# `leader` is worker.py with response.py; `gthread` is gunicorn's own, with neither. docs/servers.md compares them.
+WORKER = os.environ.get("WSGI_WORKER") or "leader"
 
 # HAProxy keeps at most WSGI_MAXCONN requests of either kind (that may be sent twice, that may not) and
 # WSGI_STREAMS streams here; 2 more answer health checks.
@@ -26,7 +28,7 @@ threads = 2 * int(os.environ.get("WSGI_MAXCONN", "4")) + serving.STREAM_LIMIT + 
 
 wsgi_app = "serving:host()"
 bind = f"{os.environ.get('LISTEN', '127.0.0.1')}:{os.environ.get('PORT', '8001')}"
-worker_class = "worker.Worker"
+worker_class = {"leader": "worker.Worker", "gthread": "gthread"}[WORKER]
 workers = 1
 keepalive = 75  # longer than HAProxy keeps an idle connection, so that it is never the server who closes one
 timeout = 60  # no limit on a request: for a worker that is stuck, with all threads; HAProxy waits no longer for any

@@ -14,6 +14,7 @@ from typing import Any
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+import response  # noqa: F401 - replaces the class that gunicorn builds responses with
 import serving
 
 PATIENCE_SECONDS = 0.005  # how long a request may keep the lead

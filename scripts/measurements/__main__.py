@@ -1,7 +1,7 @@
 """Measures what the settings rest on, side by side in one run, and prints tables for docs/measurements.md.
 
-USAGE: measure [--rounds N] [proxy] [logged] [threads] [reuse] [wsgi] [worker] [asgi] [bare-wsgi] [bare-asgi] [a2wsgi]
-               [once] [websockets]
+USAGE: measure [--rounds N] [proxy] [logged] [threads] [reuse] [wsgi] [worker] [protocol] [asgi] [bare-wsgi] [bare-asgi]
+               [a2wsgi] [once] [websockets]
        measure --help
 
   proxy     HAProxy with ACCESS_LOG=problems against nginx without a log, and what smaller buffers would save, and
@@ -10,7 +10,8 @@ USAGE: measure [--rounds N] [proxy] [logged] [threads] [reuse] [wsgi] [worker] [
   threads   HAProxy's nbthread 1 and 2
   reuse     HAProxy's http-reuse safe and always
   wsgi      requests in flight per WSGI replica: WSGI_MAXCONN 1, 2, 4, 8
-  worker    wsgi_service/worker.py against gunicorn's own gthread and sync
+  worker    wsgi_service/worker.py and response.py against gunicorn's own gthread and sync
+  protocol  asgi_service/protocol.py against uvicorn's own
   asgi      requests in flight per ASGI replica: maxconn 10, 100, 1000
   bare-wsgi the whole stack against gunicorn -w 3 alone, and behind nginx
   bare-asgi the whole stack against uvicorn --workers 3 alone, and behind nginx
@@ -84,10 +85,16 @@ MEASUREMENTS: dict[str, Callable[[int], None]] = {
         rounds,
         "/wsgi/json",
         {
-            "gunicorn's gthread": {"gunicorn": "--worker-class gthread"},
+            "gunicorn's gthread": {"WSGI_WORKER": "gthread"},
             "gunicorn's sync": {"gunicorn": "--worker-class sync"},
             "as shipped: worker.py": {},
         },
+    ),
+    "protocol": lambda rounds: services(
+        "The protocols of an ASGI replica",
+        rounds,
+        "/asgi/json",
+        {"uvicorn's httptools": {"ASGI_PROTOCOL": "httptools"}, "as shipped: protocol.py": {}},
     ),
     "asgi": lambda rounds: proxies(
         "Requests in flight per ASGI replica",

@@ -3,6 +3,8 @@
 import asyncio
 import atexit
 import json
+import os
+import signal
 import sys
 
 
@@ -33,6 +35,9 @@ async def application(scope, receive, send):
     if scope["path"] == "/asgi/large":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"30000000")]})
         return await send({"type": "http.response.body", "body": bytes(30_000_000)})
+    if scope["path"] == "/asgi/dies":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        os.kill(os.getpid(), signal.SIGKILL)
     if scope["path"] == "/asgi/hollow":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"10")]})
         await send({"type": "http.response.body", "body": b""})

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 import sys
 import time
 
@@ -32,6 +34,9 @@ def application(environ, start_response):
     if environ["PATH_INFO"] == "/hollow":
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "10")])
         return []
+    if environ["PATH_INFO"] == "/refuses":
+        start_response("413 Content Too Large", [("Content-Type", "text/plain"), ("Content-Length", "9")])
+        return [b"too large"]
     if environ["PATH_INFO"] == "/short":
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "100")])
         return [b"x" * 50]
@@ -73,6 +78,10 @@ def answer(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
         yield b""
         raise ConnectionResetError("the database has gone")
+    if environ["PATH_INFO"] == "/dies":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+        yield b""
+        os.kill(os.getpid(), signal.SIGKILL)
     if environ["PATH_INFO"] == "/feed":
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         for n in range(1000):
