@@ -16,6 +16,7 @@ from types import FrameType
 import uvicorn
 
 import jsonlog
+import seams
 import serving
 
 GRACE_SECONDS = 20  # for what is in flight when the drain is over
@@ -76,6 +77,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[jsonlog.handler])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # at INFO it writes a line for every WebSocket
 
+    seams.check(PROTOCOL)
     # Named, as the loop is: fail rather than fall back to what is three times slower.
     http, websocket = {
         "hardened": ("protocol:HTTP", "protocol:WebSocket"),

@@ -15,12 +15,14 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 import jsonlog
+import seams
 import serving
 
 log = logging.getLogger("gunicorn.error")
 
 # `leader` is worker.py with response.py; `gthread` is gunicorn's own, with neither. docs/servers.md compares them.
 WORKER = os.environ.get("WSGI_WORKER") or "leader"
+seams.check(WORKER)
 
 # HAProxy keeps at most WSGI_MAXCONN requests of either kind (that may be sent twice, that may not) and
 # WSGI_STREAMS streams here; 2 more answer health checks.
