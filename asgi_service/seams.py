@@ -1,7 +1,7 @@
 """The internals of uvicorn and websockets that this service relies on.
 
 `python seams.py [SETTING]` names the first one that an upgrade has moved, in one line, and fails. The build of the
-image runs it, and each server does when it starts.
+image runs it, and each server does when it starts. docs/upstream.md says what would make each seam unnecessary.
 """
 
 import inspect
