@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What more than one of the scripts needs. Sourced, from the root of the repository; run nothing here.
+# What several scripts need. Sourced, from the root of the repository.
 
-PATH=$PATH:/usr/local/sbin:/usr/sbin  # where HAProxy is, and many a user's PATH does not lead
+PATH=$PATH:/usr/local/sbin:/usr/sbin  # HAProxy is there, and the PATH of many users lacks it
 
 fail() { echo "${0##*/}: $*" >&2; exit 2; }
 say() { echo "${0##*/}: $*"; }
@@ -11,27 +11,32 @@ usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p;}' "scripts/${0##*/}"; }
 
 engine_answers() { docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
 
-# local_processes: whether supervisor runs here. (After a restart of the machine its number may be another program's.)
+# services: print the name and the port of each service that haproxy.cfg has a backend for.
+services() { sed -nE 's/^  server-template ([a-z0-9]+)- .*:([0-9]+)".*/\1 \2/p' haproxy/haproxy.cfg | awk '!seen[$0]++'; }
+service_names() { services | awk '{print $1}'; }
+
+# local_processes: whether supervisor runs here. (After a restart of the machine, another program may have its pid.)
 local_processes() {
   local pid
   [[ -s .run/supervisord.pid ]] && pid=$(<.run/supervisord.pid) && kill -0 "$pid" 2>/dev/null || return 1
   [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" || ps -o command= -p "$pid") == *supervisord* ]]
 }
 
-# replicas [SERVICE...]: print the containers of the stack, running or not; those of `docker compose run` are none.
+# replicas [SERVICE...]: print the containers of the stack, running or not, without those of `docker compose run`.
 replicas() {
   docker compose ps --all --no-trunc --format '{{.ID}} {{.Label "com.docker.compose.oneoff"}}' "$@" | sed -n 's/ False$//p'
 }
 
-# test_stack: a name and ports for a stack of the tests' own, so that containers of the user's may run beside.
+# test_stack: give the tests' stack its own name and ports, so that the user's containers can run beside it.
 test_stack() {
-  ! local_processes || fail "local processes run here (./scripts/down ends them)"
+  ! local_processes || fail "stop the local processes first (./scripts/down)"
   export COMPOSE_PROJECT_NAME=wsgi-asgi-haproxy-test HTTP_PORT=${HTTP_PORT:-18080} ADMIN_PORT=${ADMIN_PORT:-18404}
-  export LOCUST_PORT=${LOCUST_PORT:-18089}
-  # The demonstration with its defaults, whatever .env says.
-  export COMPOSE_FILE=compose.yaml WSGI_APP='' ASGI_APP='' BIND='' ACCESS_LOG='' BALANCE='' DRAIN_SECONDS=''
-  export WSGI_MAXCONN='' WSGI_STREAMS='' WSGI_IDEMPOTENCY_KEY='' ASGI_IDEMPOTENCY_KEY=''
-  export WSGI_WORKER='' ASGI_PROTOCOL=''
+  export LOCUST_PORT=${LOCUST_PORT:-18089} COMPOSE_FILE=compose.yaml
+  # The demonstration with its defaults, whatever .env says: an empty variable stands for the default.
+  local name
+  while IFS='|' read -r name _; do
+    [[ $name == *_PORT || $name == *_IMAGE ]] || export "$name="
+  done < <(declared_settings)
   ./scripts/down >/dev/null 2>&1  # what an interrupted run has left
   local port
   for port in "$HTTP_PORT" "$ADMIN_PORT"; do
@@ -39,10 +44,30 @@ test_stack() {
   done
 }
 
-# listens PORT [ADDRESS]: whether something on this machine accepts connections there.
+# listens PORT [ADDRESS]: whether a program on this machine accepts connections there.
 listens() { (exec 3<>"/dev/tcp/${2:-127.0.0.1}/$1") 2>/dev/null; }
 
-# find_python: print the newest Python here that will do. PYTHON overrides.
+# check_port NAME [ADDRESS]: fail if a program listens on the port that the variable names.
+check_port() {
+  ! listens "${!1}" "${2-}" || fail "port ${!1} is in use by another program (set $1 to another)"
+}
+
+# last_words: print the line of a log that says why its process ended; later lines belong to the next process.
+# That is what serving.py says last, or the end of the last error (so uvicorn logs why an application's startup failed),
+# or the last line that is not JSON.
+last_words() {
+  awk '
+    /cannot be served/ {said = $0}
+    /^[{].*"level": "error"/ && !/Application startup failed/ {error = $0}
+    /^[^{]/ {plain = $0}
+    END {
+      sub(/.*"message": "/, "", error); sub(/"(, "[a-z_]+": ".*)?[}]$/, "", error)
+      gsub(/(\\n)+$/, "", error); sub(/.*\\n/, "", error); gsub(/\\"/, "\"", error)
+      print said ? said : error ? error : plain
+    }'
+}
+
+# find_python: print the newest suitable Python. PYTHON overrides.
 find_python() {
   local candidate
   for candidate in ${PYTHON:-python3.14 python3.13 python3.12 python3.11 python3}; do
@@ -54,11 +79,11 @@ find_python() {
   fail "needs Python 3.11 or newer with its venv module (Debian: apt-get install python3-venv; or name one in PYTHON)"
 }
 
-# environment NAME REQUIREMENTS: make .venv/NAME hold exactly the locked requirements.
+# environment NAME REQUIREMENTS: have .venv/NAME hold exactly the locked requirements.
 environment() {
   local dir=.venv/$1 requirements=$2 python stamp
   [[ -r $requirements ]] || fail "cannot read $requirements"
-  # With its place: what is installed has that in it, and a copy would run the original's.
+  # The folder is part of the stamp: scripts installed there contain its path, so a copied folder would run the original's.
   mkdir -p .venv
   stamp="${PYTHON-} $(cksum <"$requirements") $(cd -P .venv && pwd)"
   [[ -x $dir/bin/python && -f $dir/stamp && $(<"$dir/stamp") == "$stamp" ]] && return
@@ -71,17 +96,17 @@ environment() {
   echo "$stamp" >"$dir/stamp"
 }
 
-# apt_install PACKAGE: install it where this is root on Debian or Ubuntu, and say so; else say what would.
+# apt_install PACKAGE: install it if this is root on Debian or Ubuntu, and say so; else fail and say how to install it.
 apt_install() {
   local package=$1
   if [[ $(id -u) != 0 || ! -x $(command -v apt-get) ]]; then
     case $(uname) in
       Darwin) fail "needs $package: brew install $package" ;;
-      *) fail "needs $package: sudo apt-get install $package (or your system's like)" ;;
+      *) fail "needs $package: sudo apt-get install $package (or the equivalent)" ;;
     esac
   fi
   say "installing $package with apt-get"
-  # A policy of 101 keeps the package from starting a service of its own.
+  # A policy of 101 keeps the package from starting its service.
   local policy=/usr/sbin/policy-rc.d status=0
   if [[ -e $policy ]]; then
     policy=''

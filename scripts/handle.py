@@ -63,15 +63,14 @@ def wait_until(true: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     end = time.monotonic() + seconds
     while not (value := true()):
         if time.monotonic() > end:
-            raise StackError(f"waited {seconds:.0f} s in vain until {what}")
+            raise StackError(f"not within {seconds:.0f} s: {what}")
         time.sleep(0.1)
     return value
 
 
 def control(*arguments: str, check: bool = True, detached: bool = False) -> str:
     """Return what the supervisor of the local processes answers."""
-    supervisor = (".venv/local/bin/supervisorctl", "-c", "scripts/supervisord.conf")
-    return run(*supervisor, *arguments, check=check, detached=detached).stdout
+    return run("scripts/local/control", *arguments, check=check, detached=detached).stdout
 
 
 def container_pids(container: str) -> list[int]:

@@ -50,7 +50,7 @@ def test_a_reload_refuses_a_bad_configuration_and_the_old_one_serves_on(journale
         refused = run("./scripts/reload", env={"ACCESS_LOG": "all"}, check=False)
     assert refused.returncode == 2
     assert "nonsense" in refused.stderr
-    assert "goes on serving" in refused.stderr
+    assert "keeps serving" in refused.stderr
     assert httpx.get(f"{journaled.stack.url}/asgi/json").status_code == 200
 
 
@@ -189,7 +189,7 @@ def test_scaling_out_and_in_loses_nothing(journaled: Journaled) -> None:
 
 @pytest.mark.compose
 @pytest.mark.full
-def test_roll_refuses_more_replicas_than_haproxy_has_places_for_twice(stack: Stack) -> None:
+def test_roll_refuses_more_replicas_than_haproxy_has_slots_for_twice(stack: Stack) -> None:
     compose = ("docker", "compose", "up", "--no-recreate", "--no-deps")
     try:
         run(*compose, "--no-start", "--scale=wsgi=9", "wsgi")
@@ -197,7 +197,7 @@ def test_roll_refuses_more_replicas_than_haproxy_has_places_for_twice(stack: Sta
     finally:
         run(*compose, "--detach", "--scale=wsgi=3", "wsgi")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "wsgi has 9 replicas, and HAProxy has 16 places" in refused.stderr
+    assert "wsgi has 9 replicas; a roll needs twice as many slots, but HAProxy has 16" in refused.stderr
 
 
 def scale(replicas: int) -> None:

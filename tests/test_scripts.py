@@ -46,6 +46,9 @@ def up(any_stack: Stack) -> tuple[str, ...]:
         ("WSGI_STREAMS", "many"),
         ("WSGI_STREAMS", "4"),
         ("DRAIN_SECONDS", "1"),
+        ("WSGI_REPLICAS", "0"),
+        ("ASGI_STREAMS", "8001"),
+        ("BALANCE", "source"),
         ("WSGI_APP", "no_colon"),
         ("ASGI_APP", "os; rm -rf"),
         ("WSGI_WORKER", "sync"),
@@ -54,6 +57,13 @@ def up(any_stack: Stack) -> tuple[str, ...]:
 )
 def test_up_refuses_a_bad_setting(up: tuple[str, ...], variable: str, value: str) -> None:
     assert_refused(run(*up, env={variable: value}, check=False), variable)
+
+
+def test_up_names_the_file_in_which_a_bad_setting_stands(up: tuple[str, ...], copy: Path) -> None:
+    (copy / ".env").write_text("WSGI_MAXCONN=99  # too many\n")
+    settings = {name: value for name, value in os.environ.items() if name != "WSGI_MAXCONN"}
+    result = subprocess.run(up, cwd=copy, env=settings, capture_output=True, text=True, check=False)
+    assert_refused(result, "WSGI_MAXCONN must be 2 to 40, not '99'", "set in .env", "compose.yaml")
 
 
 @pytest.mark.compose

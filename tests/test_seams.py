@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stack import ROOT, SERVICES, run
+from handle import ROOT, SERVICES, run
 from test_servers import start_server
 
 HTTPTOOLS = "uvicorn.protocols.http.httptools_impl"

@@ -15,7 +15,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from stack import status, wait_until
+from handle import wait_until
+from stack import status
 from test_servers import start_server
 
 OURS = {"WSGI_WORKER": "leader", "ASGI_PROTOCOL": "hardened"}

@@ -1,0 +1,62 @@
+# shellcheck shell=bash
+# The settings that compose.yaml declares. Sourced, from the root of the repository, after common.sh.
+
+# declared_settings: print NAME|DEFAULT|ALLOWED|MEANING of each.
+declared_settings() {
+  sed -nE 's/^  ([A-Z_]+): &[A-Z_]+ \$\{[A-Z_]+:-(.*)\} +# ([^;]+); (.*)$/\1|\2|\3|\4/p' compose.yaml
+}
+
+# read_settings: export every setting: as the environment has it, else .env, else its default. Fail if one is not allowed.
+read_settings() {
+  local name default allowed value from_file
+  from_file=$(read_env_file) || exit
+  eval "$from_file"
+  while IFS='|' read -r name default allowed _; do
+    value=${!name:-$default}
+    is_allowed "$allowed" "$value" ||
+      fail "$name must be $allowed, not '$value' ($([[ $from_file == *"export $name="* ]] && echo 'set in .env; ')compose.yaml explains it)"
+    export "$name=$value"
+  done < <(declared_settings)
+  [[ $HTTP_PORT != "$ADMIN_PORT" ]] || fail "HTTP_PORT and ADMIN_PORT must differ, and are both $HTTP_PORT"
+  # With as many streams as requests, short requests would find no thread.
+  ((WSGI_STREAMS < WSGI_MAXCONN)) || fail "WSGI_STREAMS must be less than WSGI_MAXCONN ($WSGI_MAXCONN), not '$WSGI_STREAMS'"
+}
+
+# read_env_file: print, as commands, what .env sets and the environment does not. Docker Compose reads it in the same way.
+read_env_file() {
+  local line key value
+  [[ -e .env ]] || return 0
+  [[ -r .env ]] || fail "cannot read .env"
+  while read -r line || [[ -n $line ]]; do
+    [[ $line =~ ^(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)[[:space:]]*=[[:space:]]*(.*)$ ]] || continue
+    key=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]}
+    [[ -z ${!key+set} ]] || continue
+    if [[ $value =~ ^\"([^\"]*)\" || $value =~ ^\'([^\']*)\' ]]; then
+      value=${BASH_REMATCH[1]}
+    else
+      value=${value%%[[:space:]]#*}  # a comment
+      value=${value%"${value##*[![:space:]]}"}
+    fi
+    printf 'export %s=%q\n' "$key" "$value"
+  done <.env
+}
+
+# is_allowed ALLOWED VALUE: whether the value is one of those allowed: `2 to 40`, `all or problems`, or a word below.
+is_allowed() {
+  local choices="$1 or " choice
+  case $1 in
+    image) [[ $2 =~ ^[^[:space:]]+$ ]] ;;
+    'IPv4 address') [[ $2 =~ ^([0-9]{1,3}\.){3}[0-9]{1,3}$ ]] ;;
+    package.module:callable) [[ $2 =~ ^([A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*)?$ ]] ;;
+    *)
+      while [[ -n $choices ]]; do
+        choice=${choices%% or *} choices=${choices#* or }
+        [[ $choice != "$2" ]] || return 0
+        if [[ $choice == *' to '* && $2 =~ ^(0|[1-9][0-9]{0,9})$ ]]; then
+          ((${choice% to *} > $2 || $2 > ${choice#* to })) || return 0
+        fi
+      done
+      return 1
+      ;;
+  esac
+}
