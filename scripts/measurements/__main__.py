@@ -1,28 +1,25 @@
 """Measures what the settings rest on, side by side in one run, and prints tables for docs/measurements.md.
 
-USAGE: measure [--rounds N] [proxy] [logged] [threads] [reuse] [wsgi] [worker] [protocol] [asgi] [bare-wsgi] [bare-asgi]
-               [a2wsgi] [once] [websockets]
+USAGE: measure [--rounds N] [NAME...]    these measurements, or all
        measure --help
 
-  proxy     HAProxy with ACCESS_LOG=problems against nginx without a log, and what smaller buffers would save, and
-            to do as nginx does: to retry nothing that was sent
-  logged    HAProxy with every request logged against nginx with its access log, both to standard output
-  threads   HAProxy's nbthread 1 and 2
-  reuse     HAProxy's http-reuse safe and always
-  wsgi      requests in flight per WSGI replica: WSGI_MAXCONN 1, 2, 4, 8
-  worker    wsgi_service/worker.py and response.py against gunicorn's own gthread and sync
-  protocol  asgi_service/protocol.py against uvicorn's own
-  asgi      requests in flight per ASGI replica: maxconn 10, 100, 1000
-  bare-wsgi the whole stack against gunicorn -w 3 alone, and behind nginx
-  bare-asgi the whole stack against uvicorn --workers 3 alone, and behind nginx
-  a2wsgi    one WSGI application on gunicorn and, through a2wsgi, on uvicorn
-  once      what a POST costs whose replica's death is a 502 and not an empty reply: no reuse of connections
-  websockets  what an idle WebSocket costs in memory, with FastAPI, with Starlette and with plain ASGI
+  proxy       HAProxy with ACCESS_LOG=problems against nginx without a log; with smaller buffers, and with fewer retries
+  logged      HAProxy with every request logged against nginx with its access log
+  threads     HAProxy's nbthread 1 and 2
+  reuse       HAProxy's http-reuse safe and always
+  wsgi        requests in flight per WSGI replica: WSGI_MAXCONN 1, 2, 4, 8
+  worker      wsgi_service/worker.py and response.py against gunicorn's own gthread and sync
+  protocol    asgi_service/protocol.py against uvicorn's own
+  asgi        requests in flight per ASGI replica: ASGI_MAXCONN 10, 100, 1000
+  bare-wsgi   the whole stack against gunicorn -w 3 alone, and behind nginx
+  bare-asgi   the whole stack against uvicorn --workers 3 alone, and behind nginx
+  a2wsgi      one WSGI application on gunicorn and, through a2wsgi, on uvicorn
+  once        the cost of a connection for each POST, which makes a replica's death a 502 instead of an empty reply
+  websockets  the memory of an idle WebSocket, with FastAPI, with Starlette and with plain ASGI
 
-Each round loads every variant for a second in random order, so that noise meets all alike. CPU is the variant's
-own, from /proc, over the requests answered. Figures are medians of the rounds; `against the first` is the geometric
-mean of what a round's CPU is to that of the first variant in the same round, with its standard error. Needs Docker
-Compose and wrk on Linux, and the images built (./scripts/up once). Takes some 20 s a round; 20 rounds by default.
+Each round loads every variant for a second in random order, so that noise affects all alike. CPU is the variant's own,
+from /proc, over the requests answered. Figures are medians of the rounds; `ratio` is the geometric mean of CPU against
+the first variant in the same round, with its standard error. Needs Docker Compose and wrk on Linux, and 20 s a round.
 """
 
 import argparse
@@ -32,9 +29,9 @@ import shutil
 import sys
 from collections.abc import Callable
 
-from comparison import adapted, bare, proxies, services
 from handle import StackError
 from idle_websockets import websockets
+from variants import adapted, bare, proxies, services
 
 MEASUREMENTS: dict[str, Callable[[int], None]] = {
     "proxy": lambda rounds: proxies(
@@ -99,20 +96,11 @@ MEASUREMENTS: dict[str, Callable[[int], None]] = {
     "asgi": lambda rounds: proxies(
         "Requests in flight per ASGI replica",
         rounds,
-        {
-            f"maxconn {n}": {"ACCESS_LOG": "problems", "change": f"server maxconn 100=server maxconn {n}"}
-            for n in (10, 100, 1000)
-        },
+        {f"ASGI_MAXCONN {n}": {"ACCESS_LOG": "problems", "ASGI_MAXCONN": n} for n in ("10", "100", "1000")},
         [64, 512],
     ),
-    "bare-wsgi": lambda rounds: bare(
-        "wsgi", rounds, ["gunicorn", "-w", "3", "-c", "/dev/null", "-b", "0.0.0.0:8080", "app:app"]
-    ),
-    "bare-asgi": lambda rounds: bare(
-        "asgi",
-        rounds,
-        ["uvicorn", "--workers", "3", "--host", "0.0.0.0", "--port", "8080", "--no-access-log", "app:app"],
-    ),
+    "bare-wsgi": lambda rounds: bare("wsgi", rounds),
+    "bare-asgi": lambda rounds: bare("asgi", rounds),
     "a2wsgi": adapted,
     "once": lambda rounds: proxies(
         "POST on connections of its own",

@@ -1,0 +1,112 @@
+"""What is compared: proxies before the same replicas, whole stacks, and the servers that are usually run."""
+
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from comparison import HERE, compare
+from engine import HAPROXY, PROJECT, address, container, nginx_image, proxy, stack
+from handle import ROOT, run
+
+# For a container that opens a connection for each request: each keeps a port for a minute, so they would run out.
+MANY_CONNECTIONS = ("--sysctl=net.ipv4.tcp_tw_reuse=1", "--sysctl=net.ipv4.ip_local_port_range=1024 65535")
+BARE = {
+    "wsgi": ["gunicorn", "-w", "3", "-c", "/dev/null", "-b", "0.0.0.0:8080", "app:app"],
+    "asgi": ["uvicorn", "--workers", "3", "--host", "0.0.0.0", "--port", "8080", "--no-access-log", "app:app"],
+}
+
+
+def proxies(
+    title: str,
+    rounds: int,
+    variants: dict[str, dict[str, str]],
+    clients: Sequence[int] = (32,),
+    path: str = "/asgi/json",
+) -> None:
+    """Compare proxies in front of the same replicas: HAProxy with settings, nginx, or a changed haproxy.cfg."""
+    with ExitStack() as running, tempfile.TemporaryDirectory() as folder:
+        running.enter_context(stack(PROJECT))
+        ready: dict[str, tuple[str, list[str]]] = {}
+        for number, (name, settings) in enumerate(variants.items()):
+            if log := settings.get("nginx"):
+                running.enter_context(nginx_image())
+                config = Path(folder, f"{number}.conf")
+                config.write_text((HERE / "nginx-as-haproxy.conf").read_text().replace("ACCESS_LOG", log))
+                container = proxy(str(number), f"{PROJECT}-nginx", f"{config}:/etc/nginx/nginx.conf")
+            else:
+                mount = ROOT / "haproxy"
+                if change := settings.pop("change", ""):
+                    mount = Path(folder, str(number))
+                    run("cp", "-r", str(ROOT / "haproxy"), str(mount))
+                    run("chmod", "-R", "a+rX", folder)
+                    before, after = change.split("=")
+                    text = (mount / "haproxy.cfg").read_text()
+                    if before not in text:
+                        sys.exit(f"measure: there is no {before!r} in haproxy.cfg any more")
+                    (mount / "haproxy.cfg").write_text(text.replace(before, after))
+                container = proxy(str(number), HAPROXY, f"{mount}:/usr/local/etc/haproxy", **settings)
+            container_name = running.enter_context(container)
+            ready[name] = (f"http://{address(container_name, f'{PROJECT}_edge')}:8080{path}", [container_name])
+        run("sleep", "3")
+        compare(title, ready, clients, rounds)
+
+
+def services(title: str, rounds: int, path: str, variants: dict[str, dict[str, str]]) -> None:
+    """Compare whole stacks, one after the other in turns: CPU of all their containers together."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
+        ready = {}
+        for number, (name, settings) in enumerate(variants.items()):
+            if options := settings.pop("gunicorn", ""):
+                override = Path(folder, f"{number}.yaml")
+                override.write_text(f"services: {{wsgi: {{environment: {{GUNICORN_CMD_ARGS: '{options}'}}}}}}\n")
+                settings["COMPOSE_FILE"] = f"compose.yaml:{override}"
+            containers = running.enter_context(stack(f"{PROJECT}{number}", ACCESS_LOG="problems", **settings))
+            ready[name] = (f"http://{address(containers[0], f'{PROJECT}{number}_edge')}:8080{path}", containers)
+        compare(title, ready, [16, 64], rounds)
+
+
+def bare(service: str, rounds: int) -> None:
+    """Compare the whole stack with what is usually run: three workers of one server, alone and behind nginx."""
+    command = BARE[service]
+    with ExitStack() as running, tempfile.TemporaryDirectory() as folder:
+        ours = running.enter_context(stack(PROJECT, ACCESS_LOG="problems"))
+        running.enter_context(nginx_image())
+        alone, behind = (
+            running.enter_context(container(name, f"{PROJECT}-{service}", *command)) for name in ("alone", "behind")
+        )
+        config = Path(folder, "nginx.conf")
+        config.write_text((HERE / "nginx-plain.conf").read_text().replace("APPLICATION", behind))
+        mount = f"--volume={config}:/etc/nginx/nginx.conf:ro"
+        nginx = running.enter_context(container("nginx", *MANY_CONNECTIONS, mount, f"{PROJECT}-nginx"))
+        wrk = running.enter_context(container("wrk", *MANY_CONNECTIONS, f"{PROJECT}-nginx", "sleep", "infinity"))
+        server = " ".join(command[:3])
+        where = {
+            "this stack, ACCESS_LOG=problems": (ours[0], f"/{service}/json", ours),
+            server: (alone, "/json", [alone]),
+            f"nginx + {server}": (nginx, "/json", [nginx, behind]),
+        }
+        run("sleep", "3")
+        variants = {
+            name: (f"http://{address(front, f'{PROJECT}_edge')}:8080{path}", containers)
+            for name, (front, path, containers) in where.items()
+        }
+        compare(f"The whole stack, {service.upper()} /json", variants, [16, 64], rounds, ("docker", "exec", wrk))
+
+
+def adapted(rounds: int) -> None:
+    """Compare a WSGI application on gunicorn with the same on uvicorn: CPU of HAProxy and the service."""
+    with stack(PROJECT, ACCESS_LOG="problems", COMPOSE_FILE="compose.yaml:examples/a2wsgi/compose.yaml") as containers:
+        front = f"http://{address(containers[0], f'{PROJECT}_edge')}:8080"
+        ways = {"WSGI on gunicorn": "wsgi", "WSGI on uvicorn, through a2wsgi": "asgi"}
+        for path in ("/json", "/wait?seconds=0.05"):
+            variants = {
+                name: (
+                    f"{front}/{service}{path}",
+                    [one for one in containers if re.search(f"-(haproxy|{service})-", one)],
+                )
+                for name, service in ways.items()
+            }
+            compare(f"One WSGI application on two servers, {path}", variants, [16, 64], rounds)
