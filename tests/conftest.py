@@ -16,6 +16,15 @@ from ways import ComposeStack, LocalStack
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--stack", choices=["local", "compose"], default="local", help="the way of running to test")
     parser.addoption("--full", action="store_true", help="the long tests too, and all at full length")
+    parser.addoption("--turn", type=turn, default=(0, 1), help="K/N: of the long tests every Nth, from the Kth on")
+
+
+def turn(text: str) -> tuple[int, int]:
+    """Return K and N of `K/N`; raise ValueError if there is no such turn."""
+    number, _, count = text.partition("/")
+    if not 0 <= int(number) < int(count):
+        raise ValueError(text)
+    return int(number), int(count)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -24,6 +33,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--full"):
         left_out.add("full")
     outside = [item for item in items if any(map(item.get_closest_marker, left_out))]
+    first, every = config.getoption("--turn")
+    long = [item for item in items if item not in outside and item.get_closest_marker("full")]
+    outside += [item for number, item in enumerate(long) if number % every != first]
     config.hook.pytest_deselected(items=outside)
     items[:] = [item for item in items if item not in outside]
     # Tests with default settings run first: every other setting needs another start.
