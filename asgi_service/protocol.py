@@ -1,4 +1,4 @@
-"""uvicorn's protocols: answers that arrive whole or not at all, and WebSockets that no client can fill memory with."""
+"""uvicorn's protocols, with the head sent together with the body, and with limits on what a WebSocket may buffer."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
     from websockets.frames import Frame
 
-MOST_FRAGMENTS = 1024  # of one WebSocket message; uvicorn's ws_max_size counts bytes, and an empty one has none
+MOST_FRAGMENTS = 1024  # per WebSocket message; uvicorn's ws_max_size does not count empty ones
 
 FAILED = (
     b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 21\r\n"
     b"connection: close\r\n\r\nInternal Server Error"
-)  # as uvicorn answers where the application had not begun
+)  # as uvicorn responds if nothing has begun
 
 
 class Transport:
-    """What a request and its answer need of an asyncio transport, with writes that can be put off."""
+    """The part of an asyncio transport that uvicorn uses, with writes that can be held."""
 
     __slots__ = ("_held", "_transport", "holding")
 
@@ -29,13 +29,13 @@ class Transport:
         self.holding = False
 
     def write(self, data: bytes) -> None:
-        """Write, or keep for later while `holding`; nothing sends what is kept no sooner."""
+        """Write, or hold while `holding`. An empty write does not send the held bytes."""
         self._held += data
         if data and not self.holding:
             self.flush()
 
     def hold(self) -> None:
-        """Keep what is kept for longer: it cannot be sent as it is."""
+        """Keep holding: the head cannot be sent as it is."""
         self.holding = bool(self._held)
 
     def flush(self) -> None:
@@ -46,7 +46,7 @@ class Transport:
             self._transport.write(held)
 
     def close(self) -> None:
-        """Write what was kept, and close. A head alone is an answer that has failed: 500 instead."""
+        """Write the held bytes and close. If only a head is held, send a 500 instead."""
         if self.holding:
             self._held = FAILED
         self.flush()
@@ -58,11 +58,11 @@ class Transport:
 
 
 class RequestResponseCycle(httptools_impl.RequestResponseCycle):
-    """Sends the head of an answer together with the first bytes of its body.
+    """Sends the head of a response together with the first bytes of its body.
 
-    uvicorn sends the two apart. A process that is killed in between leaves a head without a body, and an
-    answer that has begun is what a balancer can no longer ask of another replica. The head of an answer of
-    unknown length, which may be a stream, waits no longer than the application's task runs on.
+    uvicorn sends them separately. If a process is killed in between, the client has a head without a body, and
+    a balancer cannot retry the request. A head without Content-Length may begin a stream, so it is sent as
+    soon as the application's task yields.
     """
 
     transport: Transport  # type: ignore[assignment]
@@ -85,22 +85,22 @@ class RequestResponseCycle(httptools_impl.RequestResponseCycle):
 
 
 class HTTP(httptools_impl.HttpToolsProtocol):
-    """Keeps trailers out of the application's headers, where a client could claim with them what the proxy sets."""
+    """Keeps trailers out of the headers, because a client could use them to forge what the proxy sets."""
 
     def on_headers_complete(self) -> None:
-        """Begin the request. uvicorn adds trailers to the list that it has handed on by then."""
+        """Begin the request with a copy of the headers: uvicorn adds trailers to its list."""
         self.scope["headers"] = list(self.headers)
         super().on_headers_complete()
 
 
 class WebSocket(WebSocketsSansIOProtocol):
-    """Reads no further from a client that does not read, and takes only so many fragments.
+    """Stops reading from a client that does not read, and limits the fragments of a message.
 
-    uvicorn answers each ping at once, whether the answers leave or not, and keeps fragments until the last has come.
+    uvicorn writes a pong for every ping, even if none can be sent, and keeps all fragments until the last arrives.
     """
 
     def pause_writing(self) -> None:
-        """Stop reading, too, while the client has much to read."""
+        """Stop reading, too, until the write buffer drains."""
         super().pause_writing()
         self.transport.pause_reading()
 
@@ -111,7 +111,7 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
 
     async def receive(self) -> "ASGIReceiveEvent":
-        """Hand the application a message, after which uvicorn reads on."""
+        """Return a message; pause again if the write buffer is full."""
         message = await super().receive()
         if not self.writable.is_set():
             self.transport.pause_reading()

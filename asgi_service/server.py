@@ -19,7 +19,7 @@ import jsonlog
 import seams
 import serving
 
-GRACE_SECONDS = 20  # for what is in flight when the drain is over
+GRACE_SECONDS = 20  # for requests in flight after the drain
 
 log = logging.getLogger("server")
 
@@ -41,7 +41,7 @@ class DrainingServer(uvicorn.Server):
         await super().startup()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain at the first SIGTERM; stop when that is over, or at a second one, or at SIGINT."""
+        """Drain at the first SIGTERM; stop after it, at a second one, or at SIGINT."""
         stop = super().handle_exit
         if sig != signal.SIGTERM or self.loop is None or self.application.draining:
             return stop(sig, frame)
@@ -51,8 +51,8 @@ class DrainingServer(uvicorn.Server):
     async def drain(self, stop: Callable[[], None]) -> None:
         """Drain, wait for what is in flight, then `stop`.
 
-        uvicorn's own stop would wait, too, but closes its listener first: where health checks are refused, HAProxy
-        takes the replica for down and cuts off the streams' requests. The last second is left to uvicorn's.
+        uvicorn's own stop also waits, but closes its listener first. If health checks are refused, HAProxy marks
+        the replica down and cuts its streams. The last second is left to uvicorn's stop.
         """
         self.application.drain()
         await asyncio.sleep(serving.DRAIN_SECONDS)
@@ -63,22 +63,22 @@ class DrainingServer(uvicorn.Server):
         stop()
 
     def busy(self) -> bool:
-        """Tell whether a request is being answered, or an answer has not left yet."""
+        """Return whether a request is in flight or its response still buffered."""
         state = self.server_state
         return bool(state.tasks) or any(one.transport.get_write_buffer_size() for one in state.connections)
 
 
 def main() -> None:
     """Serve until a signal ends it."""
-    # Until uvicorn listens to it: to the first process of a container a signal that it does not handle is nothing.
-    # When it has served, it raises the signal once more: this process then ends in order, its `atexit` included.
+    # Until uvicorn handles SIGTERM: the first process of a container ignores signals that it has no handler for.
+    # After serving, uvicorn raises it again; that is ignored, so the process exits normally, `atexit` included.
     server: DrainingServer | None = None
     signal.signal(signal.SIGTERM, lambda *_: None if server and server.started else os._exit(0))
     logging.basicConfig(level=logging.INFO, handlers=[jsonlog.handler])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # at INFO it writes a line for every WebSocket
 
     seams.check(PROTOCOL)
-    # Named, as the loop is: fail rather than fall back to what is three times slower.
+    # Named, like the loop: fail rather than fall back to one that is 3 times slower.
     http, websocket = {
         "hardened": ("protocol:HTTP", "protocol:WebSocket"),
         "httptools": ("httptools", "websockets-sansio"),
@@ -100,12 +100,12 @@ def main() -> None:
         access_log=False,  # HAProxy writes it
         server_header=False,
         proxy_headers=False,  # serving.py does it, with the prefix
-        timeout_keep_alive=75,  # longer than HAProxy keeps an idle connection: never the server who closes one
+        timeout_keep_alive=75,  # longer than HAProxy's: the server must not close an idle one first
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     log.info("Serving %s at %s:%s, %s", os.environ.get("ASGI_APP") or "app:app", config.host, config.port, PROTOCOL)
-    # A full collection stops the loop for half a second where thousands of sockets are open: seldom, and only over
-    # what came after the start. docs/reliability.md has the figures.
+    # With thousands of open sockets, a full collection stops the loop for half a second. So make it rare, and
+    # leave out what exists by now. Figures: docs/reliability.md.
     gc.freeze()
     gc.set_threshold(10_000, 5, 1000)
     server = DrainingServer(config, application)

@@ -1,6 +1,6 @@
 """How the WSGI application is served: one gunicorn worker process, a few threads.
 
-One process a replica, so that HAProxy sees every queue; replicas, not workers, are the unit of scale.
+One process per replica: HAProxy sees every queue; replicas, not workers, are the unit of scale.
 Figures behind the numbers: docs/measurements.md.
 """
 
@@ -24,8 +24,8 @@ log = logging.getLogger("gunicorn.error")
 WORKER = os.environ.get("WSGI_WORKER") or "leader"
 seams.check(WORKER)
 
-# HAProxy keeps at most WSGI_MAXCONN requests of either kind (that may be sent twice, that may not) and
-# WSGI_STREAMS streams here; 2 more answer health checks.
+# HAProxy sends at most WSGI_MAXCONN requests that it may retry, as many others, and WSGI_STREAMS streams.
+# Health checks get 2 more threads.
 threads = 2 * int(os.environ.get("WSGI_MAXCONN", "4")) + serving.STREAM_LIMIT + 2
 
 wsgi_app = "serving:host()"
@@ -33,7 +33,7 @@ bind = f"{os.environ.get('LISTEN', '127.0.0.1')}:{os.environ.get('PORT', '8001')
 worker_class = {"leader": "worker.Worker", "gthread": "gthread"}[WORKER]
 workers = 1
 keepalive = 75  # longer than HAProxy keeps an idle connection, so that it is never the server who closes one
-timeout = 60  # no limit on a request: for a worker that is stuck, with all threads; HAProxy waits no longer for any
+timeout = 60  # no limit on a request: replaces a worker whose threads all hang, once HAProxy has given up
 graceful_timeout = 20
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
@@ -58,9 +58,9 @@ logger_class = JSONLogger
 
 
 def when_ready(server: Arbiter) -> None:
-    """Put a drain in front of gunicorn's own graceful stop.
+    """Drain before gunicorn's own graceful stop.
 
-    The first SIGTERM turns readiness to 404 and sets an alarm; the alarm, or a second SIGTERM, stops.
+    The first SIGTERM turns /readyz to 404 and sets an alarm. The alarm or a second SIGTERM stops gunicorn.
     """
     stop: Any = server.handle_term
 
@@ -78,6 +78,6 @@ def when_ready(server: Arbiter) -> None:
 
 
 def on_exit(server: Arbiter) -> None:
-    """Say last, and in one line, what kept the application from being served."""
+    """Print last, in one line, why the application could not be loaded."""
     if cause := serving.load_failure():
         print(cause, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""gunicorn's answers, made to arrive whole or not at all."""
+"""gunicorn's response, which holds its head for the body."""
 
 import os
 from collections.abc import Iterable
@@ -12,10 +12,10 @@ class IncompleteError(Exception):
 
 
 class Response(wsgi.Response):
-    """Sends the head of an answer together with the first bytes of its body.
+    """Sends the head of a response together with the first bytes of its body.
 
-    gunicorn sends the two apart. A worker that is killed in between leaves a head without a body, and an
-    answer that has begun is what a balancer can no longer ask of another replica.
+    gunicorn sends them separately. If a worker is killed in between, the client has a head without a body, and
+    a balancer cannot retry the request, because its response has begun.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -23,13 +23,13 @@ class Response(wsgi.Response):
         self._head = b""
 
     def start_response(self, status: str, headers: Iterable[tuple[str, str]], exc_info: Any = None) -> Any:
-        """Begin the answer; with `exc_info` begin it anew, as PEP 3333 asks, as long as nothing has been sent."""
+        """Begin the response; with `exc_info`, replace it if nothing has been sent (PEP 3333)."""
         if exc_info and not self.headers_sent:
             self.headers, self.response_length, self._head = [], None, b""
         return super().start_response(status, headers, exc_info)
 
     def send_headers(self) -> None:
-        """Make the head, and keep it until there is something to send with it."""
+        """Build the head, and hold it until there is a body to send."""
         if not self.headers_sent and not self._head:
             lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
             self._head = "".join(lines).encode("latin-1")
@@ -39,19 +39,19 @@ class Response(wsgi.Response):
             self._send(b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def sendfile(self, respiter: wsgi.FileWrapper) -> bool:
-        """Hand a file to the kernel, behind the head; not one of unknown length."""
+        """Let the kernel send a file after the head, if its length is known."""
         if self.chunked:
             return False
         self.send_headers()
         self._send(b"")
         handed = bool(super().sendfile(respiter))
-        if handed and self.response_length is not None:  # from where it was read to, which it still is
+        if handed and self.response_length is not None:  # gunicorn moved the offset back
             file = respiter.filelike.fileno()
             self.sent = min(self.response_length, os.fstat(file).st_size - os.lseek(file, 0, os.SEEK_CUR))
         return handed
 
     def close(self) -> None:
-        """End the answer; raise IncompleteError where the client would wait for the rest in vain."""
+        """End the response; raise IncompleteError if the body is shorter than announced."""
         self.send_headers()
         missing = self.response_length is not None and self.sent < self.response_length
         if missing and not self._omits_body:  # type: ignore[attr-defined]
@@ -65,4 +65,4 @@ class Response(wsgi.Response):
             self.sock.sendall(head + data)
 
 
-setattr(wsgi, "Response", Response)  # noqa: B010 - wsgi.create() makes what this name says; a worker has no say
+setattr(wsgi, "Response", Response)  # noqa: B010 - wsgi.create() looks this name up; a worker cannot pass one

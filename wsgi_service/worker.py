@@ -18,49 +18,49 @@ import response  # noqa: F401 - replaces the class that gunicorn builds response
 import serving
 
 PATIENCE_SECONDS = 0.005  # how long a request may keep the lead
-LINGER_SECONDS = 2.0  # for the rest of a body after an early answer, and for idle connections when told to stop
+LINGER_SECONDS = 2.0  # for the rest of a body after an early response, and for idle connections at a stop
 
 
 class Worker(ThreadWorker):
-    """`gthread` in which the thread that waits for requests answers them, too.
+    """`gthread`, except that the thread that polls for requests also handles them.
 
-    gunicorn's own hands a request from the thread that polls to one of a pool, and the connection back. Its threads
-    compete for the interpreter's lock, which goes from one to another in no order, so that some requests are overtaken
-    by hundreds. Here one thread leads: it polls and answers, and no other is awake. Where a request keeps it
-    (it waits for a database, or computes for long) the lead is passed on, and up to `threads` requests overlap.
+    gunicorn's gthread hands each request from its polling thread to a pool thread, and the connection back. These
+    threads compete for the interpreter lock, which is not granted in order: hundreds of requests may overtake one.
+    Here one thread leads: it polls and handles requests while the others sleep. If a request takes long (it waits for
+    a database, or computes), the main thread passes the lead on, and up to `threads` requests overlap.
 
-    The pattern: Schmidt, O'Ryan, Kircher, Pyarali, Buschmann, "Leader/Followers", PLoP 2000. What makes it worth it
-    in Python: docs/measurements.md.
+    The pattern: Schmidt, O'Ryan, Kircher, Pyarali, Buschmann, "Leader/Followers", PLoP 2000. Figures:
+    docs/measurements.md.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._lead = threading.Lock()  # held by the leader; released for it where a request keeps it
-        self._turn: tuple[TConn] | None = None  # the connection that the leader answers; another tuple each time
-        self._ending = threading.Lock()  # whoever ends a turn, its thread or the main one, holds it
+        self._lead = threading.Lock()  # held by the leader; the main thread may release it
+        self._turn: tuple[TConn] | None = None  # the leader's current connection; a new tuple each time
+        self._ending = threading.Lock()  # held to end a turn, by its thread or the main one
         self._resting = False  # the main thread waits for a turn to begin
         self._listening = True
         self._connections: set[TConn] = set()
         self.keepalived_conns: Any = self._connections  # gunicorn asks how many there are
 
     def run(self) -> None:
-        """Start the threads, and see that the lead is passed on until told to stop; then until all is answered.
+        """Start the threads and pass the lead on, until a stop and then until nothing is in flight.
 
-        Where all threads hang gunicorn is not notified, and so replaces this worker after its `timeout`. At a drain
-        the health checks are answered to the end: where they are refused, HAProxy cuts off the streams' requests.
+        If all threads hang, gunicorn is not notified, so it replaces this worker after `timeout`. A draining worker
+        answers health checks to the end: if it refused them, HAProxy would mark it down and cut its streams.
         """
         self.set_accept_enabled(True)
         for _ in range(self.cfg.threads):
             threading.Thread(target=self._follow, daemon=True).start()
         begun = -1
         while self.alive and self.is_parent_alive():
-            if self._lead.locked() or self.nr > begun:  # else every thread is kept, and none has begun a request
+            if self._lead.locked() or self.nr > begun:  # else all threads are busy, and no request has begun
                 begun = self.nr
                 self.notify()
             self._close_idle()
             self._watch(1.0, alive=True)
         self.alive = False
-        if not serving.draining():  # then what comes is work, and another worker's
+        if not serving.draining():  # new connections belong to the next worker
             self._stop_listening()
         now = time.monotonic()
         for conn in list(self._connections):
@@ -78,15 +78,15 @@ class Worker(ThreadWorker):
             listener.close()
 
     def set_accept_enabled(self, enabled: bool | None) -> None:
-        """Accept connections or do not; none any more once the listeners close, whichever thread says so last."""
+        """Start or stop accepting connections; never start again once the listeners are closed."""
         with self._ending:
             super().set_accept_enabled(bool(enabled) and self._listening)
 
     def _watch(self, seconds: float, *, alive: bool) -> None:
-        """Pass the lead on whenever a request keeps it. Return after so many seconds, or once `alive` has changed."""
+        """Pass the lead on if a request keeps it. Return after `seconds`, or if `self.alive` is no longer `alive`."""
         end = time.monotonic() + seconds
         while self.alive == alive and (left := end - time.monotonic()) > 0:
-            self._resting = True  # said before the look, so that a turn that begins behind it wakes this thread
+            self._resting = True  # set before reading `_turn`, so a turn that begins later wakes this thread
             turn = self._turn
             if turn is not None:
                 self._resting = False
@@ -106,14 +106,14 @@ class Worker(ThreadWorker):
             return True
 
     def _close_idle(self) -> None:
-        """Close the connections on which no request has come for too long."""
+        """Close connections that have been idle for too long."""
         now = time.monotonic()
         for conn in list(self._connections):
             if now < (conn.timeout or now) or not self._taken(conn):
                 continue
             poll = select.poll()
             poll.register(conn.sock, select.POLLIN)
-            if poll.poll(0):  # a request has come, but every thread is kept by another
+            if poll.poll(0):  # a request has arrived, but all threads are busy
                 self._await_request(conn)
             else:
                 conn.close()
@@ -128,7 +128,7 @@ class Worker(ThreadWorker):
         return True
 
     def _follow(self) -> None:
-        """Take the lead whenever it is free, for as long as no request keeps it."""
+        """Take the lead whenever it is free, and keep it until it is passed on."""
         while True:
             self._lead.acquire()
             try:
@@ -142,7 +142,7 @@ class Worker(ThreadWorker):
                 return
 
     def _serve(self) -> bool:
-        """Wait for what comes and answer it; return whether this thread still leads."""
+        """Wait for events and handle them; return whether this thread still leads."""
         self.set_accept_enabled(len(self._connections) < self.worker_connections)
         for key, _ in self.poller.select(1.0):
             if not isinstance(key.data, TConn):
@@ -152,7 +152,7 @@ class Worker(ThreadWorker):
         return True
 
     def accept(self, listener: socket) -> None:
-        """Accept a connection; its request is answered when it has come."""
+        """Accept a connection, and watch it for its first request."""
         try:
             server = listener.getsockname()
             client, address = listener.accept()
@@ -177,7 +177,7 @@ class Worker(ThreadWorker):
             os.write(self.PIPE[1], b".")
         try:
             while (again := self.handle(conn) is True) and conn.parser.unreader.buf.getvalue():
-                pass  # the next request came with the body of the last
+                pass  # the next request was read with the last body
             if again:
                 self._await_request(conn)
         except BaseException:
@@ -190,14 +190,14 @@ class Worker(ThreadWorker):
         return self._end(turn)
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
-        """Read on for a while after an answer that came before the end of the request's body.
+        """If the response came before the end of the request's body, read the rest for a while.
 
-        gunicorn gives up after 64 KiB and closes. A connection that is closed with unread bytes is reset, and the
-        reset takes the answer with it.
+        gunicorn gives up after 64 KiB and closes. Closing a connection with unread bytes resets it, and the client
+        may lose the response.
         """
         parser: Any = conn.parser
         try:
             drained = parser.finish_body(deadline=time.monotonic() + LINGER_SECONDS, max_bytes=sys.maxsize)
-        except ParseException:  # the answer is complete, and no place for another
+        except ParseException:  # the response is complete; close the connection
             return False
         return keepalive and bool(drained)

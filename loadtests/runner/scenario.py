@@ -49,7 +49,7 @@ class Variant:
 class Threshold:
     """A limit for a figure: of one variant or of all, at one point or at all.
 
-    The figures: `rate` (responses with 200 a second), `failed` (the share of the rest, 0 to 1: among requests, or among
+    The figures: `rate` (responses with 200 a second), `failed` (the share of failures, 0 to 1: of requests, or of
     what streams report), `p50`, `p95`, `p99` (ms), `cpu_us` (CPU time of the stack per request, us), `share` (the
     slowed replica's share of all requests, 0 to 1), `lost` (events that a stream skipped, except during a WebSocket's
     outage: ticks are not sent again).

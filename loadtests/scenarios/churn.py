@@ -5,14 +5,14 @@ from users.clients import Open
 
 
 class WsgiVisits(Open):
-    """Requests for the WSGI service's /json, each on a connection of its own."""
+    """Requests for the WSGI service's /json, each on a new connection."""
 
     path = "/wsgi/json"
     keep_alive = False
 
 
 class AsgiVisits(Open):
-    """Requests for the ASGI service's /json, each on a connection of its own."""
+    """Requests for the ASGI service's /json, each on a new connection."""
 
     path = "/asgi/json"
     keep_alive = False

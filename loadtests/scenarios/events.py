@@ -1,4 +1,4 @@
-"""Event streams held, each event due for all at once: any number on ASGI; on WSGI as many as it has spare threads."""
+"""Event streams held, each event due on all at once: thousands on ASGI; on WSGI, one for each spare thread."""
 
 from runner.scenario import POINT, Scenario, Threshold, Users, Variant
 from users.event_streams import EventStream

@@ -1,7 +1,7 @@
 """HTTP clients: a closed loop, which waits for each response, and an open loop, which does not.
 
-They send bytes that are built once and parse responses with geventhttpclient, as FastHttpUser does, for half its CPU
-time per request. Unlike FastHttpUser they never resend a request whose connection ended without a response.
+They send prebuilt bytes and parse responses with geventhttpclient, like FastHttpUser, but take half its CPU time per
+request. Unlike it, they never resend a request if its connection ends without a response.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from users.arrivals import poisson
 from users.connections import connect
 from users.gauges import GAUGES
 
-TIMEOUT_SECONDS = 35.0  # longer than HAProxy's own
+TIMEOUT_SECONDS = 35.0  # over `timeout server`
 IDLE_SECONDS = 1.5  # then a server may have closed the connection: gunicorn's default is 2 s, this HAProxy's 15
 MOST_IN_FLIGHT = 4000  # per open-loop user; arrivals beyond it are dropped, which makes the measurement invalid
 
@@ -46,7 +46,7 @@ class Client(User):
         if not self.keep_alive:
             head.append("Connection: close")
         self.request = "\r\n".join([*head, "", ""]).encode()
-        self.idle: list[tuple[float, socket.socket]] = []  # with the time since when, longest first
+        self.idle: list[tuple[float, socket.socket]] = []  # (idle since, connection), oldest first
         self.in_flight = 0
 
     def connection(self) -> socket.socket:
