@@ -15,6 +15,9 @@ engine_answers() { docker info >/dev/null 2>&1 && docker compose version >/dev/n
 services() { sed -nE 's/^  server-template ([a-z0-9]+)- .*:([0-9]+)".*/\1 \2/p' haproxy/haproxy.cfg | awk '!seen[$0]++'; }
 service_names() { services | awk '{print $1}'; }
 
+# setting NAME: print the setting, whose name may be in lower case, such as wsgi_APP.
+setting() { awk -v name="$1" 'BEGIN {print ENVIRON[toupper(name)]}'; }
+
 # local_processes: whether supervisor runs here. (After a restart of the machine, another program may have its pid.)
 local_processes() {
   local pid
