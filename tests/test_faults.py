@@ -13,7 +13,7 @@ from functools import partial
 import httpx
 import pytest
 
-from handle import SERVICES, run, wait_until
+from handle import SERVICES, run, servers_up, wait_until
 from held import Held
 from journaled import Journaled
 from ledger import Ledger
@@ -30,6 +30,12 @@ def victims(stack: Stack) -> list[str]:
 def is_given_up(stack: Stack) -> bool:
     """Return whether each service is down to two replicas, in the backends with and without retries."""
     return all(stack.up_servers(service + kind) == 2 for service in SERVICES for kind in ("", "_once"))
+
+
+def all_are_busy(stack: Stack, *backends: str) -> bool:
+    """Return whether each server of these backends has a request in flight."""
+    rows = stack.statistics()
+    return all(row["scur"] != "0" for backend in backends for row in servers_up(rows, backend))
 
 
 def test_the_ledger_finds_what_was_dropped_and_doubled_and_nothing_else(journaled: Journaled, service: str) -> None:
@@ -272,8 +278,10 @@ def test_a_post_is_sent_again_only_with_a_key_that_the_operator_says_is_honoured
         Ledger(f"{stack.url}/{other}/{entry}", 12, "POST", keyed=True) as unsafe,
         Ledger(f"{stack.url}/{honoured}/{entry}", 12, "POST") as keyless,
     ):
-        time.sleep(1)
-        stack.kill(*(pid for name in victims(stack) for pid in stack.pids(name)))
+        pids = [pid for name in victims(stack) for pid in stack.pids(name)]
+        backends = (honoured, f"{honoured}_once", f"{other}_once")
+        wait_until(partial(all_are_busy, stack, *backends), "each replica runs a POST of each ledger")
+        stack.kill(*pids)
         time.sleep(1)
     for ledger in (safe, unsafe, keyless):
         found = journaled.account(ledger)
