@@ -50,6 +50,19 @@ test_stack() {
 # listens PORT [ADDRESS]: whether a program on this machine accepts connections there.
 listens() { (exec 3<>"/dev/tcp/${2:-127.0.0.1}/$1") 2>/dev/null; }
 
+# ready PORT...: whether /readyz is answered with 200 on each: a replica is ready, HAProxy has one up for each service.
+ready() {
+  local port status
+  for port; do
+    { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || return 1
+    printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3
+    status=''
+    read -r -t 5 _ status _ <&3 2>/dev/null || true  # a process that has just died resets the connection
+    exec 3>&-
+    [[ $status == 200 ]] || return 1
+  done
+}
+
 # check_port NAME [ADDRESS]: fail if a program listens on the port that the variable names.
 check_port() {
   ! listens "${!1}" "${2-}" || fail "port ${!1} is in use by another program (set $1 to another)"

@@ -57,8 +57,10 @@ def call(folder: Path, *command: str, text: str | None = None) -> str:
 
 @pytest.fixture
 def reports(any_stack: Stack, copy: Path) -> Iterator[Path]:
-    """A copy of the repository with the third service, running."""
+    """A copy of the repository with the third service, which is added to its running stack."""
     any_stack.down()
+    if "--local" not in any_stack.up_command:  # local processes are not brought up to date: `up` refuses
+        call(copy, *any_stack.up_command)
     folder, service, requests, start = steps()
     made, locked = (textwrap.dedent(block) for block in blocks(folder, "sh"))
     call(copy, "bash", "-ec", made)

@@ -22,16 +22,3 @@ await_ready() {
 }
 
 complaints() { cat .run/*-?.log 2>/dev/null | grep -cE "$HOPELESS" || true; }
-
-# ready PORT...: whether /readyz is answered with 200 on each: a replica is ready, HAProxy has one up for each service.
-ready() {
-  local port status
-  for port; do
-    { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || return 1
-    printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3
-    status=''
-    read -r -t 5 _ status _ <&3 2>/dev/null || true  # a process that has just died resets the connection
-    exec 3>&-
-    [[ $status == 200 ]] || return 1
-  done
-}
