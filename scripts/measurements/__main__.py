@@ -6,6 +6,7 @@ USAGE: measure [--rounds N] [NAME...]    these measurements, or all
   proxy       HAProxy with ACCESS_LOG=problems against nginx without a log; with smaller buffers, and with fewer retries
   logged      HAProxy with every request logged against nginx with its access log
   threads     HAProxy's nbthread 1 and 2
+  passing     what it costs short requests that chunks pass at once, and that control characters in headers are refused
   reuse       HAProxy's http-reuse safe and always
   wsgi        requests in flight per WSGI replica: WSGI_MAXCONN 1, 2, 4, 8
   worker      wsgi_service/worker.py and response.py against gunicorn's own gthread and sync
@@ -59,6 +60,21 @@ MEASUREMENTS: dict[str, Callable[[int], None]] = {
         "HAProxy's threads",
         rounds,
         {f"nbthread {n}": {"ACCESS_LOG": "problems", "change": f"nbthread 1=nbthread {n}"} for n in "12"},
+    ),
+    "passing": lambda rounds: proxies(
+        "Chunks at once, and no control characters",
+        rounds,
+        {
+            "as shipped": {"ACCESS_LOG": "problems"},
+            "without http-no-delay": {
+                "ACCESS_LOG": "problems",
+                "change": "option http-no-delay=no option http-no-delay",
+            },
+            "without the look into header values": {
+                "ACCESS_LOG": "problems",
+                "change": "http-request deny deny_status 400 if { req.hdrs=# { req.hdrs",
+            },
+        },
     ),
     "reuse": lambda rounds: proxies(
         "HAProxy's reuse of server connections",
