@@ -20,14 +20,49 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 INSTANCE = os.environ.get("INSTANCE") or socket.gethostname()
 BODY_LIMIT = 10 * 1024 * 1024  # bytes
 REPLAY_LIMIT = 1000  # events
 RANGES = {"seconds": (0, 15), "rounds": (0, 1_000_000), "interval_ms": (100, 60_000)}
 
-app = FastAPI(title="ASGI service", version="1.0", redirect_slashes=False)
+PROBLEM = {
+    "description": "Problem details (RFC 9457)",
+    "content": {
+        "application/problem+json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "type": {"type": "string"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "detail": {"type": "string"},
+                },
+                "required": ["type", "title", "status", "detail"],
+            }
+        }
+    },
+}
+
+app = FastAPI(title="ASGI service", version="1.0", redirect_slashes=False, responses={"4XX": PROBLEM})
 log = logging.getLogger("app")
+
+
+class HeadAsGet:
+    """Passes HEAD on as GET, and the server leaves out the body. FastAPI's routes refuse it, unlike Starlette's."""
+
+    def __init__(self, application: ASGIApp) -> None:
+        self.application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the application, with the method changed."""
+        if scope.get("method") == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self.application(scope, receive, send)
+
+
+app.add_middleware(HeadAsGet)
 
 
 def in_range(field: str) -> Any:
@@ -139,7 +174,7 @@ class Resume:
         self.interval = interval_ms / 1000
         self.now = int(time.time() / self.interval)
         self.first = self.now
-        if last_event_id is not None:
+        if last_event_id:
             last = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 20 else -1
             if not 0 <= last <= self.now + 1:  # 1: another replica's clock may be ahead
                 raise LastEventIDError(self.now)

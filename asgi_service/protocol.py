@@ -1,6 +1,7 @@
-"""uvicorn's protocols, with the head sent together with the body, and with limits on what a WebSocket may buffer."""
+"""uvicorn's protocols: the head goes out with the body, HTTP/1.0 is spoken, and a WebSocket buffers within limits."""
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http import httptools_impl
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
     from websockets.frames import Frame
 
+LARGEST_HEAD = 15_000  # bytes: HAProxy's buffer (tune.bufsize) less its reserve (tune.maxrewrite) and its own use
+CHUNKED = re.compile(rb"transfer-encoding: chunked\r\n", re.IGNORECASE)
 MOST_FRAGMENTS = 1024  # per WebSocket message; uvicorn's ws_max_size does not count empty ones
 
 FAILED = (
@@ -33,6 +36,15 @@ class Transport:
         self._held += data
         if data and not self.holding:
             self.flush()
+
+    @property
+    def held(self) -> int:
+        """The bytes that are held."""
+        return len(self._held)
+
+    def unframe(self) -> None:
+        """Take the chunked encoding out of the held head."""
+        self._held = CHUNKED.sub(b"", self._held)
 
     def hold(self) -> None:
         """Keep holding: the head cannot be sent as it is."""
@@ -63,18 +75,28 @@ class RequestResponseCycle(httptools_impl.RequestResponseCycle):
     uvicorn sends them separately. If a process is killed in between, the client has a head without a body, and
     a balancer cannot retry the request. A head without Content-Length may begin a stream, so it is sent as
     soon as the application's task yields.
+
+    A response to HTTP/1.0 is not chunked: it ends with the connection. A 204 or 304 has no body, whatever the
+    application sends.
     """
 
     transport: Transport  # type: ignore[assignment]
 
     def __init__(self, *, transport: asyncio.Transport, **rest: Any) -> None:
         super().__init__(transport=Transport(transport), **rest)  # type: ignore[arg-type]
+        self._bodiless = self._unframed = False
 
     async def send(self, message: "ASGISendEvent") -> None:
         """Send as uvicorn does, but keep the head until there is something to send with it."""
-        self.transport.holding = not self.response_started
+        begins = self.transport.holding = not self.response_started
+        if not begins and (self._bodiless or self._unframed) and message["type"] == "http.response.body":
+            body = b"" if self._bodiless else message.get("body", b"")
+            message = {**message, "body": body}
+            self.expected_content_length = len(body)
         try:
             await super().send(message)
+            if begins:
+                self._begin(message)
         except BaseException:
             self.transport.hold()
             raise
@@ -82,6 +104,16 @@ class RequestResponseCycle(httptools_impl.RequestResponseCycle):
             self.transport.flush()
         elif self.transport.holding and self.chunked_encoding is not False:
             asyncio.get_running_loop().call_soon(self.transport.flush)
+
+    def _begin(self, message: "ASGISendEvent") -> None:
+        """Look at the head that is held; raise ValueError if HAProxy would reject it."""
+        if self.transport.held > LARGEST_HEAD:
+            raise ValueError(f"the response headers take {self.transport.held} bytes; HAProxy accepts {LARGEST_HEAD}")
+        if message.get("status") in (204, 304):
+            self._bodiless, self.chunked_encoding = True, False
+        elif self.chunked_encoding and self.scope["http_version"] == "1.0":
+            self._unframed, self.chunked_encoding = True, None
+            self.transport.unframe()
 
 
 class HTTP(httptools_impl.HttpToolsProtocol):

@@ -49,7 +49,8 @@ SEAMS: dict[str, dict[str, tuple[str, ...]]] = {
             "RequestResponseCycle self.transport. write close is_closing",
             "RequestResponseCycle.run_asgi uses send response_started",
             "RequestResponseCycle.send (self, message)",
-            "RequestResponseCycle.send uses transport response_started response_complete chunked_encoding",
+            "RequestResponseCycle.send uses transport response_started response_complete chunked_encoding scope",
+            "RequestResponseCycle.send uses expected_content_length",
         ),
         "uvicorn.protocols.websockets.websockets_sansio_impl": (
             "WebSocketsSansIOProtocol.__init__ uses conn transport frames read_paused writable close_sent",

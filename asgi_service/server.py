@@ -5,6 +5,7 @@ Figures behind the numbers: docs/measurements.md.
 """
 
 import asyncio
+import faulthandler
 import gc
 import logging
 import os
@@ -20,6 +21,7 @@ import seams
 import serving
 
 GRACE_SECONDS = 20  # for requests in flight after the drain
+HANG_SECONDS = 60  # no limit on a request: ends a process whose event loop is blocked, once HAProxy has given up
 
 log = logging.getLogger("server")
 
@@ -38,7 +40,13 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         """Start, and remember the loop for the signal handler."""
         self.loop = asyncio.get_running_loop()
+        self.beat()
         await super().startup()
+
+    def beat(self) -> None:
+        """Put off the end that awaits a process whose event loop is blocked; it logs where each thread hangs."""
+        faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+        asyncio.get_running_loop().call_later(1, self.beat)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first SIGTERM; stop after it, at a second one, or at SIGINT."""

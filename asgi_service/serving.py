@@ -1,19 +1,22 @@
 """Everything that a deployment needs and an ASGI application should not have to know.
 
 `host()` loads the callable in `ASGI_APP` and adds liveness, readiness, the client's address, scheme and
-prefix as the proxy sees them, and the clean end of WebSockets and event streams in a drain. The application
-stays a plain ASGI callable: replace it and leave this file alone.
+prefix as the proxy sees them, limits on what is in flight, and the clean end of WebSockets and event streams in a
+drain. The application stays a plain ASGI callable: replace it and leave this file alone.
 """
 
 import asyncio
 import importlib
+import inspect
 import ipaddress
+import json
 import logging
 import os
 import random
 import re
 import sys
 import traceback
+from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from typing import Any
@@ -27,11 +30,17 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "5"))
+REQUEST_LIMIT = 2 * int(os.environ.get("ASGI_MAXCONN", "100"))  # HAProxy's for GETs, and the same again for the rest
+STREAM_LIMIT = int(os.environ.get("ASGI_STREAMS", "4000"))
+LARGE_BYTES = 1024 * 1024  # frameworks keep a body up to this size in memory, and a larger one in /tmp
+LARGE_LIMIT = 16  # bodies over LARGE_BYTES at a time, for which memory and /tmp have room
+QUEUE_SECONDS = 3.0  # as HAProxy's `timeout queue`
 _allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").replace(" ", "").split(",")
 TRUSTED = None if "*" in _allowed else [ipaddress.ip_network(network, strict=False) for network in _allowed if network]
 BETWEEN = b"\n\n"  # a blank line ends an event, so the stream may end after it
 BLANK_LINE_AND_COMMENTS = re.compile(rb"(?:\n\n|\r\n\r\n|\r\r)(?::[^\r\n]*(?:\r\n|\n|\r))*\Z")
 HANDOVER_SECONDS = 2.0  # two of HAProxy's health checks; before that, clients may reconnect to this replica
+ADOPTED = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-prefix", b"x-forwarded-method"}
 SERVICE_RESTART = 1012  # WebSocket close code (IANA registry): the client may reconnect at once
 
 log = logging.getLogger("serving")
@@ -39,8 +48,11 @@ log = logging.getLogger("serving")
 
 @lru_cache(maxsize=1024)
 def trusted(peer: str) -> bool:
-    """Return whether to trust `X-Forwarded-*` from the address `peer` (FORWARDED_ALLOW_IPS)."""
-    return TRUSTED is None or any(ipaddress.ip_address(peer) in network for network in TRUSTED)
+    """Return whether to trust `X-Forwarded-*` from the address `peer` (FORWARDED_ALLOW_IPS).
+
+    The empty address is a Unix socket's, and the rights of its file say who may connect.
+    """
+    return TRUSTED is None or not peer or any(ipaddress.ip_address(peer) in network for network in TRUSTED)
 
 
 def load(variable: str, default: str) -> Any:
@@ -57,6 +69,8 @@ def load(variable: str, default: str) -> Any:
             loaded = getattr(loaded, attribute)
         if not callable(loaded):
             raise TypeError(f"{target} is a {type(loaded).__name__}, which is not callable")
+        if takes(loaded, 2) and not takes(loaded, 3) and not takes(loaded, 1):
+            raise TypeError("it takes two arguments, as a WSGI application does; name it in WSGI_APP")
     except (Exception, SystemExit) as error:  # noqa: BLE001 - an import may raise anything
         traceback.print_exc()
         line = f"{variable}={target} cannot be served: {type(error).__name__}: {error}"
@@ -65,8 +79,19 @@ def load(variable: str, default: str) -> Any:
     return loaded
 
 
-class DrainedError(OSError):
-    """The application sent to a connection that the drain ended. ASGI requires OSError, as for a disconnect."""
+def takes(function: Any, count: int) -> bool:
+    """Return whether it can be called with so many positional arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # a builtin, which does not tell
+        return True
+    return True
+
+
+class EndedError(OSError):
+    """The application sent to a connection that was ended here. ASGI requires OSError, as for a disconnect."""
 
 
 class LongLived:
@@ -81,18 +106,23 @@ class LongLived:
 
     @property
     def ended(self) -> bool:
-        """Whether a drain has ended this connection."""
+        """Whether this connection was ended here."""
         return self._ended
 
     async def send(self, message: Message) -> None:
-        """Pass on `message`, or raise DrainedError if a drain has ended the connection."""
+        """Pass on `message`, or raise EndedError if the connection was ended here."""
         if self._ended:
-            raise DrainedError("this replica is draining")
+            raise EndedError("this replica has ended the connection")
         if message["type"] == "http.response.body":
             self._tail = last_of(self._tail, message.get("body", b""))
         await self._send(message)
         if self._ending:
             await self.end()
+
+    async def refuse(self) -> None:
+        """Return 503 instead of the event stream: the replica has as many as it may have."""
+        self._ended = True
+        await busy(self._send, f"this replica has {STREAM_LIMIT} streams open, as many as ASGI_STREAMS allows")
 
     async def end(self) -> None:
         """Close a WebSocket with 1012, or an event stream with `retry:` as soon as it is between two events.
@@ -115,6 +145,40 @@ class LongLived:
             pass  # the client or the application closed it first
 
 
+class Slots:
+    """Lets `count` requests be in flight; others wait in turn.
+
+    Not asyncio's Semaphore, which costs 2 us more for each request.
+    """
+
+    def __init__(self, count: int, what: str) -> None:
+        self.free, self.what = count, what
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def wait(self) -> bool:
+        """Wait for a slot that is released; return whether there was one in QUEUE_SECONDS."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await asyncio.wait_for(turn, QUEUE_SECONDS)
+        except TimeoutError:
+            return False
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # it was given a slot, and has no use for it any more
+                self.release()
+            raise
+        return True
+
+    def release(self) -> None:
+        """Give a slot back: to the first that waits, if any."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.free += 1
+
+
 class Host:
     """An ASGI callable that wraps the application; see the module's docstring."""
 
@@ -123,6 +187,8 @@ class Host:
         self.draining = False
         self._drained_at = 0.0
         self._open: set[LongLived] = set()
+        self._requests = Slots(REQUEST_LIMIT, f"{REQUEST_LIMIT} requests, twice ASGI_MAXCONN,")
+        self._large = Slots(LARGE_LIMIT, f"{LARGE_LIMIT} bodies over {LARGE_BYTES} bytes or of unknown length")
         self._endings: set[asyncio.Task[None]] = set()
 
     def drain(self) -> None:
@@ -150,12 +216,42 @@ class Host:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer health checks here; pass everything else to the application."""
         kind = scope["type"]
-        if kind not in ("http", "websocket"):
-            return await self.application(scope, receive, send)
         if kind == "http" and scope["path"] in ("/livez", "/readyz"):
-            return await health(send, away=self.draining and scope["path"] == "/readyz")
-        adopt_proxy_headers(scope)
+            await health(send, away=self.draining and scope["path"] == "/readyz")
+        elif kind == "http":
+            adopt_proxy_headers(scope)
+            await self._answer(scope, receive, send)
+        else:
+            if kind == "websocket":
+                adopt_proxy_headers(scope)
+            await self._serve(scope, receive, send, lambda: None)
 
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request once there is a slot, which it holds until its response is complete, or is a stream.
+
+        HAProxy's limits keep short requests below REQUEST_LIMIT. It cannot tell those that ask for a stream and get a
+        short response; here they count as the others do. Of requests with a large body there may be LARGE_LIMIT.
+        """
+        held: list[Slots] = []
+
+        def release() -> None:
+            while held:
+                held.pop().release()
+
+        try:
+            for slots in (self._requests, self._large) if may_be_large(scope) else (self._requests,):
+                if slots.free:
+                    slots.free -= 1
+                elif not await slots.wait():
+                    return await busy(send, f"this replica has {slots.what} in flight")
+                held.append(slots)
+            await self._serve(scope, receive, send, release)
+        finally:
+            release()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, release: Callable[[], None]) -> None:
+        """Call the application; `release` gives the request's slot back as soon as it is a stream or complete."""
+        kind = scope["type"]
         connection: LongLived | None = None
         left = False
 
@@ -163,16 +259,24 @@ class Host:
             nonlocal connection
             if connection is not None:
                 return await connection.send(message)
-            await send(message)
-            if message["type"] == "websocket.accept" or (
-                message["type"] == "http.response.start" and is_event_stream(message)
-            ):
+            sort = message["type"]
+            if sort == "http.response.body":
+                await send(message)
+                if not message.get("more_body"):
+                    release()
+            elif sort == "websocket.accept" or (sort == "http.response.start" and is_event_stream(message)):
                 connection = LongLived(kind, send)
+                release()
+                if kind == "http" and len(self._open) >= STREAM_LIMIT:
+                    return await connection.refuse()
+                await send(message)
                 if kind == "http" and scope["method"] == "HEAD":  # the response is complete, so reuse the connection
                     return await connection.end()
                 self._open.add(connection)
                 if self.draining:
                     self._end_later(connection)
+            else:
+                await send(message)
 
         async def listen() -> Message:
             nonlocal left
@@ -204,16 +308,28 @@ def last_of(tail: bytes, chunk: bytes) -> bytes:
 def is_event_stream(start: Message) -> bool:
     """Return whether the response that `start` (http.response.start) begins is Server-Sent Events."""
     return any(
-        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+        name.lower() == b"content-type" and value[:17].lower() == b"text/event-stream"
         for name, value in start.get("headers", ())
     )
 
 
+def may_be_large(scope: Scope) -> bool:
+    """Return whether the request's body is larger than LARGE_BYTES, or of unknown length."""
+    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        return False
+    headers = dict(scope["headers"])
+    return b"transfer-encoding" in headers or int(headers.get(b"content-length", 0)) > LARGE_BYTES
+
+
 def adopt_proxy_headers(scope: Scope) -> None:
-    """Set the client's address, scheme and prefix where applications expect them (ASGI's scope)."""
+    """Set the client's address, scheme and prefix where applications expect them (ASGI's scope).
+
+    The headers are taken out, since an application that reads them as well would adopt them twice. So is the method
+    that HAProxy has put aside because uvicorn's parser does not know it.
+    """
     headers = dict(scope["headers"])
     jsonlog.request_id.set(headers.get(b"x-request-id", b"").decode("latin-1"))
-    if scope["client"] is None or not trusted(scope["client"][0]):
+    if scope["client"] is not None and not trusted(scope["client"][0]):
         return
     if client := headers.get(b"x-forwarded-for"):
         scope["client"] = (client.decode("latin-1").rpartition(",")[2].strip(), 0)
@@ -224,6 +340,9 @@ def adopt_proxy_headers(scope: Scope) -> None:
         scope["root_path"] = prefix.decode("latin-1")
         scope["path"] = scope["root_path"] + scope["path"]
         scope["raw_path"] = prefix + scope["raw_path"]
+    if method := headers.get(b"x-forwarded-method"):
+        scope["method"] = method.decode("latin-1")
+    scope["headers"] = [header for header in scope["headers"] if header[0] not in ADOPTED]
 
 
 async def health(send: Send, away: bool) -> None:
@@ -231,6 +350,15 @@ async def health(send: Send, away: bool) -> None:
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"9" if away else b"3")]
     await send({"type": "http.response.start", "status": 404 if away else 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"draining\n" if away else b"ok\n"})
+
+
+async def busy(send: Send, detail: str) -> None:
+    """Return 503, and say which limit is reached."""
+    problem = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": f"{detail}; try again"}
+    body = json.dumps(problem).encode()
+    headers = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 503, "headers": [*headers, (b"retry-after", b"2")]})
+    await send({"type": "http.response.body", "body": body})
 
 
 def host() -> Host:
