@@ -140,7 +140,7 @@ def events() -> Response:
 
 def resume_after(last_id: str | None, now: int) -> int:
     """Return the number of the first event to send to a client whose last event was `last_id`."""
-    if last_id is None:
+    if not last_id:
         return now
     last = int(last_id) if last_id.isdecimal() and len(last_id) < 20 else -1
     if not 0 <= last <= now + 1:  # 1: another replica's clock may be ahead

@@ -4,6 +4,7 @@ One process per replica: HAProxy sees every queue; replicas, not workers, are th
 Figures behind the numbers: docs/measurements.md.
 """
 
+import faulthandler
 import logging
 import os
 import signal
@@ -24,9 +25,9 @@ log = logging.getLogger("gunicorn.error")
 WORKER = os.environ.get("WSGI_WORKER") or "leader"
 seams.check(WORKER)
 
-# HAProxy sends at most WSGI_MAXCONN requests that it may retry, as many others, and WSGI_STREAMS streams.
-# Health checks get 2 more threads.
-threads = 2 * int(os.environ.get("WSGI_MAXCONN", "4")) + serving.STREAM_LIMIT + 2
+# HAProxy sends at most WSGI_MAXCONN requests that it may retry, as many others, and WSGI_STREAMS that may become
+# streams. At a reload, the old process and the new one each send as many. Health checks get 2 more threads.
+threads = 2 * (2 * int(os.environ.get("WSGI_MAXCONN", "4")) + serving.STREAM_LIMIT) + 2
 
 wsgi_app = "serving:host()"
 bind = f"{os.environ.get('LISTEN', '127.0.0.1')}:{os.environ.get('PORT', '8001')}"
@@ -40,6 +41,7 @@ control_socket_disable = True
 limit_request_line = 0  # HAProxy's buffer is the limit that decides
 limit_request_field_size = 16384
 limit_request_fields = 200
+permit_unconventional_http_method = True  # an application may define its own methods
 forwarder_headers = ""  # nobody sets SCRIPT_NAME by a header; serving.py does it
 
 
@@ -53,8 +55,29 @@ class JSONLogger(Logger):
         logging.getLogger().setLevel(logging.INFO)
         self.error_log.handlers = [jsonlog.handler]
 
+    def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Log as usual; it is the last line about a request, so this thread's next line is about another."""
+        super().exception(msg, *args, **kwargs)
+        jsonlog.request_id.set("")
+
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Log as usual; as for `exception`."""
+        super().warning(msg, *args, **kwargs)
+        jsonlog.request_id.set("")
+
 
 logger_class = JSONLogger
+
+
+def worker_abort(_worker: Any) -> None:
+    """Write down where each thread is, when a worker is replaced because all of them hang."""
+    faulthandler.dump_traceback()
+
+
+def post_request(_worker: Any, _request: Any, _environ: Any, _response: Any) -> None:
+    """Forget the request's id, unless an error is about to be logged under it."""
+    if (error := sys.exception()) is None or isinstance(error, (OSError, StopIteration)):
+        jsonlog.request_id.set("")
 
 
 def when_ready(server: Arbiter) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from gunicorn.http import wsgi
 
+LARGEST_HEAD = 15_000  # bytes: HAProxy's buffer (tune.bufsize) less its reserve (tune.maxrewrite) and its own use
+
 
 class IncompleteError(Exception):
     """The application gave fewer bytes than it had announced."""
@@ -32,7 +34,10 @@ class Response(wsgi.Response):
         """Build the head, and hold it until there is a body to send."""
         if not self.headers_sent and not self._head:
             lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
-            self._head = "".join(lines).encode("latin-1")
+            head = "".join(lines).encode("latin-1")
+            if len(head) > LARGEST_HEAD:
+                raise ValueError(f"the response headers take {len(head)} bytes; HAProxy accepts {LARGEST_HEAD}")
+            self._head = head
 
     def _emit_body(self, data: bytes) -> None:
         if data:

@@ -33,6 +33,12 @@ SEAMS: dict[str, dict[str, tuple[str, ...]]] = {
         "gunicorn.glogging": (
             "Logger.setup (self, cfg)",
             "Logger.setup uses error_log",
+            "Logger.exception (self, msg, args, kwargs)",
+            "Logger.warning (self, msg, args, kwargs)",
+        ),
+        "gunicorn.workers.base": (
+            "Worker.handle_error uses exception warning",
+            "Worker.handle_abort uses worker_abort",
         ),
     },
     "serving.py": {

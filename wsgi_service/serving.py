@@ -1,11 +1,12 @@
 """Everything that a deployment needs and a WSGI application should not have to know.
 
 `host()` loads the callable in `WSGI_APP` and adds liveness, readiness, the client's address, scheme and
-prefix as the proxy sees them, a limit on event streams, and their clean end in a drain. The application
-stays a plain WSGI callable: replace it and leave this file alone.
+prefix as the proxy sees them, the length of every body, a limit on event streams, and their clean end in a
+drain. The application stays a plain WSGI callable: replace it and leave this file alone.
 """
 
 import importlib
+import inspect
 import ipaddress
 import itertools
 import json
@@ -15,6 +16,7 @@ import os
 import random
 import re
 import struct
+import tempfile
 import threading
 import time
 import traceback
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "5"))
+BODY_LIMIT = 16 * 1024 * 1024  # bytes: HAProxy's limit for bodies of a declared length
+SPOOL_BYTES = 1024 * 1024  # of a body of unknown length stay in memory; more go to a file
 STREAM_LIMIT = int(os.environ.get("WSGI_STREAMS", "2"))
 _allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").replace(" ", "").split(",")
 TRUSTED = None if "*" in _allowed else [ipaddress.ip_network(network, strict=False) for network in _allowed if network]
@@ -59,8 +63,11 @@ def drained_for() -> float:
 
 @lru_cache(maxsize=1024)
 def trusted(peer: str) -> bool:
-    """Return whether to trust `X-Forwarded-*` from the address `peer` (FORWARDED_ALLOW_IPS)."""
-    return TRUSTED is None or any(ipaddress.ip_address(peer) in network for network in TRUSTED)
+    """Return whether to trust `X-Forwarded-*` from the address `peer` (FORWARDED_ALLOW_IPS).
+
+    The empty address is a Unix socket's, and the rights of its file say who may connect.
+    """
+    return TRUSTED is None or not peer or any(ipaddress.ip_address(peer) in network for network in TRUSTED)
 
 
 def load(variable: str, default: str) -> Any:
@@ -77,12 +84,25 @@ def load(variable: str, default: str) -> Any:
             loaded = getattr(loaded, attribute)
         if not callable(loaded):
             raise TypeError(f"{target} is a {type(loaded).__name__}, which is not callable")
+        if takes(loaded, 3) and not takes(loaded, 2):
+            raise TypeError("it takes three arguments, as an ASGI application does; name it in ASGI_APP")
     except (Exception, SystemExit) as error:  # noqa: BLE001 - an import may raise anything
         traceback.print_exc()
         line = f"{variable}={target} cannot be served: {type(error).__name__}: {error}".encode()[:4000]
         _shared[_CAUSE : _CAUSE + len(line)] = line
         raise SystemExit(4) from None
     return loaded
+
+
+def takes(function: Any, count: int) -> bool:
+    """Return whether it can be called with so many positional arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # a builtin, which does not tell
+        return True
+    return True
 
 
 def load_failure() -> str:
@@ -177,6 +197,8 @@ class Host:
             return health(path, start_response)
         adopt_proxy_headers(environ)
         environ["wsgi.errors"] = self._errors
+        if "HTTP_TRANSFER_ENCODING" in environ and (problem := measure_body(environ)):
+            return refused_with(start_response, *problem)
 
         started = refused = False
         places: threading.Semaphore | None = None
@@ -232,19 +254,44 @@ def last_of(tail: bytes, chunk: bytes) -> bytes:
 
 def is_event_stream(headers: list[tuple[str, str]]) -> bool:
     """Return whether a response with these headers is Server-Sent Events."""
-    return any(name.lower() == "content-type" and value.startswith("text/event-stream") for name, value in headers)
+    return any(name.lower() == "content-type" and value[:17].lower() == "text/event-stream" for name, value in headers)
 
 
 def adopt_proxy_headers(environ: "WSGIEnvironment") -> None:
-    """Set the client's address, scheme and prefix where applications expect them (PEP 3333)."""
+    """Set the client's address, scheme and prefix where applications expect them (PEP 3333).
+
+    The headers are taken out, since an application that reads them as well would adopt them twice.
+    """
     jsonlog.request_id.set(environ.get("HTTP_X_REQUEST_ID", ""))
     if not trusted(environ.get("REMOTE_ADDR", "")):
         return
-    if client := environ.get("HTTP_X_FORWARDED_FOR"):
+    if client := environ.pop("HTTP_X_FORWARDED_FOR", ""):
         environ["REMOTE_ADDR"] = client.rpartition(",")[2].strip()
         environ.pop("REMOTE_PORT", None)
-    environ["wsgi.url_scheme"] = environ.get("HTTP_X_FORWARDED_PROTO", environ["wsgi.url_scheme"])
-    environ["SCRIPT_NAME"] = environ.get("HTTP_X_FORWARDED_PREFIX", environ.get("SCRIPT_NAME", ""))
+    environ["wsgi.url_scheme"] = environ.pop("HTTP_X_FORWARDED_PROTO", environ["wsgi.url_scheme"])
+    environ["SCRIPT_NAME"] = environ.pop("HTTP_X_FORWARDED_PREFIX", environ.get("SCRIPT_NAME", ""))
+
+
+def measure_body(environ: "WSGIEnvironment") -> tuple[str, str] | None:
+    """Read a body of unknown length, and hand it on with its length; return a status and a detail if that fails.
+
+    PEP 3333 has no body without CONTENT_LENGTH, and most frameworks take it for empty.
+    """
+    body = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 - the application reads it
+    size = 0
+    try:
+        while chunk := environ["wsgi.input"].read(65536):
+            if (size := size + len(chunk)) > BODY_LIMIT:
+                return "413 Content Too Large", f"the body must not exceed {BODY_LIMIT} bytes"
+            body.write(chunk)
+        body.seek(0)
+    except OSError as error:
+        if error.errno:  # the replica's: its /tmp is full
+            raise ApplicationError(str(error)) from error
+        return "400 Bad Request", "the body ended early"
+    del environ["HTTP_TRANSFER_ENCODING"]
+    environ["CONTENT_LENGTH"], environ["wsgi.input"] = str(size), body
+    return None
 
 
 def health(path: str, start_response: "StartResponse") -> Iterable[bytes]:
@@ -263,11 +310,18 @@ def refuse(data: bytes) -> object:
 
 def busy(start_response: "StartResponse") -> Iterable[bytes]:
     """Return 503: all threads that streams may hold are in use."""
-    detail = f"this replica already has {STREAM_LIMIT} event streams open; try again"
-    problem = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": detail}
-    body = json.dumps(problem).encode()
-    headers = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body))), ("Retry-After", "2")]
-    start_response("503 Service Unavailable", headers)
+    detail = f"this replica has {STREAM_LIMIT} event streams open, as many as WSGI_STREAMS allows; try again"
+    return refused_with(start_response, "503 Service Unavailable", detail, ("Retry-After", "2"))
+
+
+def refused_with(
+    start_response: "StartResponse", status: str, detail: str, *headers: tuple[str, str]
+) -> Iterable[bytes]:
+    """Return an error as RFC 9457 problem details."""
+    code, _, title = status.partition(" ")
+    body = json.dumps({"type": "about:blank", "title": title, "status": int(code), "detail": detail}).encode()
+    own = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))]
+    start_response(status, [*own, *headers])
     return [body]
 
 
