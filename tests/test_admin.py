@@ -37,7 +37,9 @@ def test_the_admin_port_is_open_on_loopback_alone(stack: Stack) -> None:
 
 def test_the_access_log_has_a_line_of_json_for_each_request(client: httpx.Client, stack: Stack, service: str) -> None:
     request_id = client.get(f"/{service}/wait?seconds=0.2&quote=%22'\\").headers["x-request-id"]
-    (line,) = wait_until(lambda: [line for line in stack.access_log() if line["id"] == request_id], "it is logged")
+    (line,) = wait_until(
+        lambda: [line for line in stack.access_log() if line["request_id"] == request_id], "it is logged"
+    )
     assert (line["method"], line["status"], line["backend"]) == ("GET", 200, service)
     assert line["uri"].startswith(f"/{service}/wait?seconds=0.2&quote=")
     assert re.fullmatch(rf"{service}-\d+", line["server"])

@@ -45,7 +45,9 @@ def replica(stack: Stack, service: str) -> str:
 def test_a_foreign_application_sees_client_scheme_and_prefix(foreign: Stack, service: str) -> None:
     lies = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Prefix": "/evil", "X-Forwarded-Proto": "https"}
     refused = httpx.get(f"{foreign.url}/nothing").headers["x-request-id"]
-    (logged,) = wait_until(lambda: [line for line in foreign.access_log() if line["id"] == refused], "it is logged")
+    (logged,) = wait_until(
+        lambda: [line for line in foreign.access_log() if line["request_id"] == refused], "it is logged"
+    )
     answer = httpx.post(f"{foreign.url}/{service}/a/b%20c", content=b"x" * 1000, headers=lies)
     assert answer.json() == {
         "client": logged["client"],
@@ -228,7 +230,7 @@ def test_problems_logs_errors_slow_requests_and_a_sample(foreign: Stack) -> None
     with Load(f"{foreign.url}/asgi/x") as load:
         wait_until(lambda: load.outcomes.total() >= 2000, "the load runs")
     logged = wait_until(lambda: log if len(log := foreign.access_log()) > before else None, "a sample is logged")
-    assert {error, slow} <= {line["id"] for line in logged}
+    assert {error, slow} <= {line["request_id"] for line in logged}
     assert len(logged) - before < 0.05 * load.outcomes.total()
 
 
@@ -239,7 +241,9 @@ def test_an_application_that_fails_behind_its_head_gets_500_and_is_not_asked_aga
     answer = httpx.get(f"{foreign.url}/{service}/{path}")
     assert answer.status_code == 500
     name = answer.headers["x-request-id"]
-    (logged,) = wait_until(lambda: [line for line in foreign.access_log() if line["id"] == name], "it is logged")
+    (logged,) = wait_until(
+        lambda: [line for line in foreign.access_log() if line["request_id"] == name], "it is logged"
+    )
     assert logged["retries"] == "0"
 
 

@@ -11,6 +11,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from handle import SERVICES, wait_until
+from ledger import Ledger
 from load import Load
 from sse import Event, stream
 from stack import Stack
@@ -151,6 +152,21 @@ def test_a_slow_answer_that_might_have_been_a_stream_outlives_the_drain(stack: S
         assert [answer.result().status_code for answer in answers] == [200] * 6
         list(background.map(stack.start, victims))
     stack.wait_whole()
+
+
+@pytest.mark.full
+def test_while_all_replicas_drain_they_still_serve(stack: Stack, service: str) -> None:
+    """As with `docker compose restart`: none of them is ready, and there is no other."""
+    with Ledger(f"{stack.url}/{service}/json", 20) as ledger, ThreadPoolExecutor() as background:
+        stopped = background.submit(stack.stop_service, service)
+        wait_until(lambda: stack.up_servers(service) == 0, "all of them drain")
+        time.sleep(1)
+        failures = dict(ledger.failures)
+        stopped.result()
+    stack.start_service(service)
+    stack.wait_whole()
+    assert not failures
+    assert ledger.failures, "they ended at last"
 
 
 def in_flight(stack: Stack) -> set[int]:

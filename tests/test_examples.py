@@ -44,7 +44,9 @@ def test_it_sees_client_scheme_and_prefix_and_shows_its_own_pages(guestbook: tup
     with httpx.Client(base_url=f"{stack.url}/{service}/") as client:
         answer = client.post("request", content=b"x" * 1000, headers=lies)
         identity = answer.headers["x-request-id"]
-        (logged,) = wait_until(lambda: [line for line in stack.access_log() if line["id"] == identity], "it is logged")
+        (logged,) = wait_until(
+            lambda: [line for line in stack.access_log() if line["request_id"] == identity], "it is logged"
+        )
         assert answer.json() == {
             "client": logged["client"],
             "scheme": "http",

@@ -59,6 +59,18 @@ def test_the_root_is_read_only(container: dict[str, Any]) -> None:
         assert "Read-only file system" in written.stderr or "No such file or directory" in written.stderr
 
 
+def test_a_program_finds_its_user_a_home_and_a_folder_for_data(container: dict[str, Any]) -> None:
+    if service_of(container) not in SERVICES:
+        pytest.skip("it runs no application")
+    code = (
+        "import getpass, os, pathlib; home = pathlib.Path.home(); (home / 'cache').mkdir(exist_ok=True);"
+        "print(getpass.getuser(), os.stat('/data').st_uid == os.getuid(), os.access('/tmp', os.W_OK))"
+    )
+    assert run("docker", "exec", container["Id"], "python", "-c", code).stdout == "app True True\n"
+    volume = ["docker", "run", "--rm", "--volume", "/data", "--entrypoint", "touch", container["Image"], "/data/x"]
+    run(*volume)
+
+
 def test_no_capability_is_left_and_none_can_be_gained(container: dict[str, Any]) -> None:
     status = run("docker", "exec", container["Id"], "cat", "/proc/self/status").stdout
     for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
@@ -70,8 +82,8 @@ def test_no_capability_is_left_and_none_can_be_gained(container: dict[str, Any])
 def test_resources_are_limited(container: dict[str, Any]) -> None:
     host = container["HostConfig"]
     assert 0 < host["NanoCpus"] <= 1_000_000_000
-    assert 0 < host["Memory"] <= (1024 if is_locusts(container) else 512) * 1024**2
-    assert 0 < host["PidsLimit"] <= 160
+    assert 0 < host["Memory"] <= (1024 if is_locusts(container) else 768) * 1024**2
+    assert 0 < host["PidsLimit"] <= 512
     assert {"Name": "nofile", "Hard": 20000, "Soft": 20000} in host["Ulimits"]
     assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
 

@@ -38,6 +38,23 @@ def test_a_reload_loses_nothing(journaled: Journaled, pytestconfig: pytest.Confi
         assert_streams_stayed(seen)
 
 
+@pytest.mark.full
+def test_a_reload_under_saturation_costs_no_replica(journaled: Journaled) -> None:
+    """The old process and the new one each send a replica as many requests as its limits allow."""
+    stack = journaled.stack
+    slow = [Ledger(f"{stack.url}/wsgi/entry/{{id}}?seconds=2", 7, method) for method in ("GET", "POST")]
+    with slow[0], slow[1]:
+        for _ in range(3):
+            time.sleep(2)
+            run("./scripts/reload")
+            for _ in range(10):
+                assert stack.up_servers("wsgi") == stack.up_servers("wsgi_once") == 3
+                time.sleep(0.2)
+    for ledger in slow:
+        assert set(ledger.failures) <= {"503"}, ledger.failures
+        assert len(ledger.acknowledged) > 20
+
+
 def haproxy_processes(stack: Stack) -> int:
     """Return the number of HAProxy's processes: a master, a worker, and old workers after a reload."""
     return sum(name.endswith(" haproxy") for name in stack.processes())

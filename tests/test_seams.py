@@ -20,7 +20,8 @@ MOVED = {  # what moves it, and what is said
     "a module is gone": (
         "wsgi",
         "import sys\nsys.modules['gunicorn.http.parser'] = None",
-        " cannot be imported (import of gunicorn.http.parser halted; None in sys.modules), and worker.py relies on it",
+        " cannot be imported (import of gunicorn.http.parser halted; None in sys.modules), and gunicorn.conf.py relies"
+        " on it",
     ),
     "a parameter more": (
         "wsgi",

@@ -1,6 +1,7 @@
 """The two servers by themselves, without a stack around them, as an image would start them."""
 
 import os
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from socket import create_server
@@ -15,23 +16,50 @@ BROKEN = {
     "json:nothing": "AttributeError: module 'json' has no attribute 'nothing'",
     "json:__name__": "TypeError: json:__name__ is a str, which is not callable",
 }
+OTHERS = {
+    "wsgi": ("foreign.asgi:application", "it takes three arguments, as an ASGI application does; name it in ASGI_APP"),
+    "asgi": ("foreign.wsgi:application", "it takes two arguments, as a WSGI application does; name it in WSGI_APP"),
+}
 
 
 @pytest.mark.parametrize("target", BROKEN)
 def test_a_callable_that_does_not_import_is_named_in_the_last_line(service: str, target: str) -> None:
+    assert_not_served(service, target, BROKEN[target])
+
+
+def test_a_callable_of_the_other_interface_is_refused(service: str) -> None:
+    target, cause = OTHERS[service]
+    assert_not_served(service, target, f"TypeError: {cause}")
+
+
+def assert_not_served(service: str, target: str, cause: str) -> None:
+    """Start the service with this callable, and see that it ends with the cause in its last line."""
     variable = f"{service.upper()}_APP"
     server, _ = start_server(service, **{variable: target})
     _, said = server.communicate(timeout=60)
     assert server.returncode != 0
     assert "Traceback" in said
-    assert said.splitlines()[-1] == f"{variable}={target} cannot be served: {BROKEN[target]}"
+    assert said.splitlines()[-1] == f"{variable}={target} cannot be served: {cause}"
 
 
-def start_server(service: str, **env: str) -> tuple[subprocess.Popen[str], str]:
+def test_a_callable_that_takes_any_arguments_is_served(service: str) -> None:
+    """A decorated application may hide how many it takes."""
+    server, url = start_server(service, **{f"{service.upper()}_APP": "foreign.odd:any_arguments"})
+    try:
+        wait_until(lambda: status(f"{url}/livez") == 200, "it is up")
+    finally:
+        server.terminate()
+        server.terminate()
+        server.communicate(timeout=60)
+
+
+def start_server(service: str, *arguments: str, **env: str) -> tuple[subprocess.Popen[str], str]:
     """Start a server at a free port, with the tests' applications within its reach; return it and its address."""
     with create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = {"wsgi": ["gunicorn", "-c", "gunicorn.conf.py"], "asgi": ["python", "server.py"]}[service]
+    command = {"wsgi": ["gunicorn", "-c", "gunicorn.conf.py"], "asgi": ["python", *(arguments or ["server.py"])]}[
+        service
+    ]
     command[0] = str(ROOT / f".venv/{service}/bin/{command[0]}")
     inherited = {name: value for name, value in os.environ.items() if value}
     server = subprocess.Popen(
@@ -58,9 +86,9 @@ def test_a_server_that_is_told_to_stop_ends_in_order() -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize(
-    ("seconds", "requests", "replaced"), [("600", 12, True), ("1", 96, False)], ids=["hang", "work"]
+    ("seconds", "requests", "replaced"), [("600", 22, True), ("1", 96, False)], ids=["hang", "work"]
 )
-def test_a_worker_is_replaced_where_its_twelve_threads_hang_and_not_where_they_work(
+def test_a_worker_is_replaced_if_all_its_threads_hang_and_not_if_they_work(
     seconds: str, requests: int, replaced: bool
 ) -> None:
     server, url = start_server("wsgi", WSGI_APP="foreign.wsgi:application", GUNICORN_CMD_ARGS="--timeout 3")
@@ -73,4 +101,18 @@ def test_a_worker_is_replaced_where_its_twelve_threads_hang_and_not_where_they_w
         server.terminate()
         _, said = server.communicate(timeout=60)
     assert ("WORKER TIMEOUT" in said) == replaced
+    assert ("foreign/wsgi.py" in said) == replaced, "it says where the threads hang"
     assert set(answered) == ({0} if replaced else {200})
+
+
+def test_a_process_whose_event_loop_is_blocked_ends_and_says_where() -> None:
+    code = "import server; server.HANG_SECONDS = 3; server.main()"
+    server, url = start_server("asgi", "-c", code, ASGI_APP="foreign.odd:asgi")
+    try:
+        wait_until(lambda: status(f"{url}/livez") == 200, "it is up")
+        assert status(f"{url}/asgi/hangs") == 0
+        _, said = server.communicate(timeout=30)
+    finally:
+        server.kill()
+    assert server.returncode == 1
+    assert re.search(r'odd\.py", line \d+ in asgi', said)

@@ -67,10 +67,10 @@ class Answer(NamedTuple):
     closed: bool
 
 
-def ask(port: int, path: str, headers: bytes = b"", seconds: float = 1) -> Answer:
+def ask(port: int, path: str, headers: bytes = b"", seconds: float = 1, version: bytes = b"1.1") -> Answer:
     """Send a GET as it is and return what comes back until the end, or for so many seconds without any."""
     with create_connection(("127.0.0.1", port), timeout=seconds) as connection:
-        connection.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\n%b\r\n" % (path.encode(), headers))
+        connection.sendall(b"GET %b HTTP/%b\r\nHost: x\r\n%b\r\n" % (path.encode(), version, headers))
         return read(connection)
 
 
@@ -107,6 +107,21 @@ def test_an_asgi_application_that_fails_behind_its_head_gets_500(asgi: Server, p
     answer = ask(asgi.port, f"/asgi/{path}")
     assert answer.received.startswith(b"HTTP/1.1 200 " if asgi.stock else b"HTTP/1.1 500 ")
     assert answer.closed
+
+
+def test_http_1_0_gets_no_chunks_from_an_asgi_server(asgi: Server) -> None:
+    answer = ask(asgi.port, "/asgi/x", version=b"1.0")
+    assert answer.received.startswith(b"HTTP/1.1 200 ")
+    assert (b"transfer-encoding: chunked" in answer.received) == asgi.stock
+    assert answer.received.endswith(b"0\r\n\r\n" if asgi.stock else b"}")
+    assert answer.closed
+
+
+def test_a_204_leaves_an_asgi_connection_usable(asgi: Server) -> None:
+    answer = ask(asgi.port, "/asgi/no-content")
+    assert answer.received.startswith(b"HTTP/1.1 204 ")
+    assert answer.received.endswith(b"\r\n\r\n")
+    assert answer.closed == asgi.stock
 
 
 def test_an_answer_that_begins_anew_has_one_length(wsgi: Server) -> None:
@@ -152,10 +167,10 @@ def test_a_draining_wsgi_server_answers_checks_while_something_is_in_flight(stoc
 @pytest.mark.full
 @pytest.mark.parametrize("stock", [False, True], ids=["ours", "stock"])
 def test_a_wsgi_worker_whose_threads_all_hang_is_replaced(stock: bool) -> None:
-    few = {"WSGI_MAXCONN": "1", "WSGI_STREAMS": "0"}  # 4 threads
+    few = {"WSGI_MAXCONN": "1", "WSGI_STREAMS": "0"}  # 6 threads
     with serving("wsgi", stock=stock, GUNICORN_CMD_ARGS="--timeout 2 --graceful-timeout 1", **few) as server:
         url = f"http://127.0.0.1:{server.port}/livez"
-        hung = [create_connection(("127.0.0.1", server.port)) for _ in range(4)]
+        hung = [create_connection(("127.0.0.1", server.port)) for _ in range(6)]
         for connection in hung:
             connection.sendall(b"GET /sleeps/600 HTTP/1.1\r\nHost: x\r\n\r\n")
         time.sleep(0.5)

@@ -41,6 +41,9 @@ async def application(scope, receive, send):
     if scope["path"] == "/asgi/hollow":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"10")]})
         await send({"type": "http.response.body", "body": b""})
+    if scope["path"] == "/asgi/no-content":
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        return await send({"type": "http.response.body", "body": b"none"})
     if scope["path"] == "/asgi/fails":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
         raise FileNotFoundError("/nowhere")
