@@ -81,7 +81,7 @@ core.register_action("outlier", {"http-res"}, function(txn)
       others, failures = others + count.responses, failures + count.failures
     end
   end
-  local rate = (failures + 1) / (others + 2)  -- Laplace's: unknown is neither 0 nor 1
+  local rate = (failures + 1) / (others + 4)  -- as if they had failed once and succeeded three times before
   local expected = own.responses * rate
   local limit = expected + DEVIATIONS * math.sqrt(expected * (1 - rate))
   if own.failures >= LEAST and own.failures > limit and 2 * (out + 1) <= up + out then

@@ -43,7 +43,7 @@ def test_a_request_without_a_valid_host_gets_400(stack: Stack, service: str, hos
         assert_refused(answer, 400)
 
 
-@pytest.mark.parametrize("host", ["a", "a.example:80", "127.0.0.1", "[::1]:8080", "a_b", "xn--bcher-kva.example"])
+@pytest.mark.parametrize("host", ["a", "a.example:80", "127.0.0.1", "[::1]:8080", "xn--bcher-kva.example"])
 def test_a_valid_host_is_the_one_in_the_applications_urls(stack: Stack, service: str, host: str) -> None:
     _, body = exchange(stack, f"GET /{service}/whoami HTTP/1.1\nHost: {host}\nConnection: close\n\n")
     assert f"http://{host.removesuffix(':80')}/{service}/whoami".encode() in body.replace(b":80/", b"/")
@@ -115,7 +115,7 @@ def test_a_control_character_in_a_header_gets_400(stack: Stack, service: str, va
 @pytest.mark.parametrize("fields", [101, 500])
 def test_too_many_header_fields_get_431(stack: Stack, service: str, fields: int) -> None:
     lines = "".join(f"X-{n}: a\n" for n in range(fields - 2))
-    assert_refused(exchange(stack, f"GET /{service}/json HTTP/1.1\nHost: a\n{lines}X: b\nY: c\n\n"), 431)
+    assert_refused(exchange(stack, f"GET /{service}/json HTTP/1.1\nHost: a\n{lines}Connection: close\n\n"), 431)
 
 
 def test_100_header_fields_are_served(stack: Stack, service: str) -> None:
@@ -165,8 +165,8 @@ def test_openapi_says_that_errors_are_problem_details(client: httpx.Client) -> N
 
 
 def test_an_empty_last_event_id_is_none(client: httpx.Client, service: str) -> None:
-    with client.stream("GET", f"/{service}/events", headers={"Last-Event-ID": ""}) as answer:
-        assert answer.status_code == 200
+    url = f"/{service}/events"
+    wait_until(lambda: client.head(url, headers={"Last-Event-ID": ""}).status_code == 200, "a slot is free")
 
 
 def test_both_logs_call_the_request_id_and_the_time_the_same(client: httpx.Client, stack: Stack) -> None:

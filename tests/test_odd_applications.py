@@ -80,7 +80,7 @@ def test_response_headers_over_the_limit_are_named_in_the_log(odd: Stack, servic
     wait_until(lambda: "HAProxy accepts 15000" in odd.log(service), "the log says so")
 
 
-@pytest.mark.parametrize("method", ["QUERY", "PROPFIND", "MKCALENDAR", "BREW", "x-own"])
+@pytest.mark.parametrize("method", ["QUERY", "PROPFIND", "MKCALENDAR", "BREW", "X-OWN"])
 def test_any_method_reaches_the_application_and_runs_once(odd: Stack, service: str, method: str) -> None:
     answer = httpx.request(method, f"{odd.url}/{service}/x", content=b"body")
     assert answer.json()["method"] == method
