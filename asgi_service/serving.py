@@ -15,6 +15,7 @@ import os
 import random
 import re
 import sys
+import tempfile
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -34,6 +35,7 @@ REQUEST_LIMIT = 2 * int(os.environ.get("ASGI_MAXCONN", "100"))  # HAProxy's for 
 STREAM_LIMIT = int(os.environ.get("ASGI_STREAMS", "4000"))
 LARGE_BYTES = 1024 * 1024  # frameworks keep a body up to this size in memory, and a larger one in /tmp
 LARGE_LIMIT = 16  # bodies over LARGE_BYTES at a time, for which memory and /tmp have room
+TEMPORARY = tempfile.gettempdir()
 QUEUE_SECONDS = 3.0  # as HAProxy's `timeout queue`
 _allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").replace(" ", "").split(",")
 TRUSTED = None if "*" in _allowed else [ipaddress.ip_network(network, strict=False) for network in _allowed if network]
@@ -276,6 +278,8 @@ class Host:
                 if self.draining:
                     self._end_later(connection)
             else:
+                if message.get("status") == 400 and not os.statvfs(TEMPORARY).f_bavail:
+                    log.error("%s is full, and the client got 400: some frameworks answer so", TEMPORARY)
                 await send(message)
 
         async def listen() -> Message:

@@ -103,6 +103,24 @@ def test_a_body_of_unknown_length_over_the_limit_gets_413_on_wsgi(odd: Stack) ->
 
 
 @pytest.mark.compose
+def test_a_full_disk_is_named_in_the_log(odd: Stack, service: str) -> None:
+    """FastAPI answers 400 if an upload does not fit. On WSGI, a body of unknown length is stored by serving.py."""
+    filled = containers(service)
+    for name in filled:
+        run("docker", "exec", name, "dd", "if=/dev/zero", "of=/tmp/filler", "bs=1M", check=False)
+    try:
+        body = (b"x" * 65536 for _ in range(64))
+        answer = httpx.post(f"{odd.url}/{service}/cannot-write", content=body)
+    finally:
+        for name in filled:
+            run("docker", "exec", name, "rm", "/tmp/filler")
+    assert answer.status_code == (500 if service == "wsgi" else 400)
+    wait_until(
+        lambda: {"wsgi": "No space left", "asgi": "/tmp is full"}[service] in odd.log(service), "the log says so"
+    )
+
+
+@pytest.mark.compose
 @pytest.mark.full
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_large_bodies_fit_memory_and_disk(odd: Stack, service: str, chunked: bool) -> None:

@@ -29,6 +29,8 @@ def plain(path, given, method, length, body):
         return 500, [], b"fails"
     if path == "/status":
         return int(given["status"]), [], b"a body that no 204 or 304 has"
+    if path == "/cannot-write":
+        return 400, [], b"as FastAPI says when it cannot store an upload"
     if path == "/longer":
         return 200, [("content-length", "5")], b"hello, and more than was announced"
     if path == "/head":
