@@ -138,3 +138,16 @@ def test_what_a_page_points_to_is_there(page: Path) -> None:
     folders = "haproxy|wsgi_service|asgi_service|loadtests|scripts|tests|examples|docs"
     for path in re.findall(rf"`((?:{folders})/[\w./]+)`", text):
         assert path.endswith(".env") or (ROOT / path).exists(), path  # each user creates these
+
+
+def test_no_command_that_is_offered_ends_the_stack_on_ctrl_c() -> None:
+    """Without --detach or --wait, `docker compose up` keeps the terminal, and Ctrl-C there stops all containers."""
+    files = run("git", "ls-files", "--", "*.md", "*.yaml", "*.html", ":!docs/load-tests/report.html").stdout.split()
+    offered = [
+        command
+        for file in files
+        for command in re.findall(r"docker compose(?: --profile \w+)? up\b[^`<;#\n]*", (ROOT / file).read_text())
+    ]
+    assert len(offered) >= 5
+    named = "docker compose up"  # in a sentence about it
+    assert not [one for one in offered if one != named and not re.search(r" (-d|--detach|--wait)\b", one)]
