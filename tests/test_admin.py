@@ -4,7 +4,7 @@ import re
 
 import httpx
 
-from handle import run, wait_until
+from handle import SERVER, run, wait_until
 from stack import Stack
 from test_contract import assert_problem
 from test_edge import raw
@@ -21,8 +21,20 @@ def test_the_admin_port_has_health_readiness_metrics_and_statistics(stack: Stack
             re.MULTILINE,
         )
     page = httpx.get(f"{stack.admin}/", follow_redirects=True)
-    assert str(page.url) == f"{stack.admin}/stats"
+    assert str(page.url) == f"{stack.admin}/stats;no-maint"
     assert "Statistics Report" in page.text
+
+
+def test_the_statistics_that_are_linked_to_and_the_metrics_list_replicas_and_no_empty_slots(stack: Stack) -> None:
+    servers = [row for row in stack.statistics() if row["type"] == SERVER and row["status"].startswith("UP")]
+    replicas = {(row["pxname"], row["svname"]) for row in servers}
+    assert replicas
+    page = httpx.get(f"{stack.admin}/", follow_redirects=True).text
+    assert set(re.findall(r'<a name="(\w+)/(\w+-\d+)"', page)) == replicas
+    metrics = httpx.get(f"{stack.admin}/metrics?no-maint").text
+    assert (
+        set(re.findall(r'^haproxy_server_status\{proxy="(\w+)",server="([\w-]+)"', metrics, re.MULTILINE)) == replicas
+    )
 
 
 def test_the_admin_port_answers_404_for_what_is_not_there(stack: Stack) -> None:
