@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from handle import SERVICES, run, wait_until
 from stack import Stack
+from ways import LocalStack
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -169,10 +170,18 @@ def test_a_replica_that_is_added_gets_a_lane_and_one_that_is_taken_away_falls_si
 
 def test_its_links_lead_to_the_statistics_the_api_and_locust(page: Page, stack: Stack) -> None:
     links = page.get_by_role("navigation").get_by_role("link").evaluate_all("all => all.map(link => link.href)")
-    locust = f"http://127.0.0.1:{os.environ.get('LOCUST_PORT', '8089')}/"
-    assert links == [f"{stack.admin}/stats", f"{stack.url}/asgi/docs", locust]
+    locust = [] if isinstance(stack, LocalStack) else [f"http://127.0.0.1:{os.environ.get('LOCUST_PORT', '8089')}/"]
+    assert links == [f"{stack.admin}/stats;no-maint", f"{stack.url}/asgi/docs", *locust]
     for link in links[:2]:
         assert httpx.get(link).status_code == 200
+
+
+def test_it_speaks_of_what_runs(page: Page, stack: Stack) -> None:
+    said = page.locator("body").inner_text()
+    words = ("container", "docker", "scripts/local")
+    assert [word in said for word in words] == (
+        [False, False, True] if isinstance(stack, LocalStack) else [True, True, False]
+    )
 
 
 def test_more_waiting_requests_than_threads_wait_in_rows_on_wsgi_alone(page: Page) -> None:

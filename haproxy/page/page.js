@@ -5,8 +5,39 @@ import {Stream} from "./streams.js";
 import {Waiting} from "./waiting.js";
 
 const UNSHOWN = "This needs more than the six connections that a browser opens per host. Open http://127.0.0.1 on the machine that runs the stack, in a browser that resolves *.localhost (Chromium, Firefox).";
+const SERVICES = ["wsgi", "asgi"];
 const still = matchMedia("(prefers-reduced-motion: reduce)");
-const all = (attribute, Kind) => [...document.querySelectorAll(`[data-${attribute}]`)].map(article => new Kind(article));
+
+// Whether another application than the demonstration is there. If nothing answers, this is not known yet: no.
+async function isOwn(service) {
+  try {
+    const answer = await fetch(`/${service}/whoami`, {cache: "no-store", redirect: "manual", signal: AbortSignal.timeout(3000)});
+    return answer.status < 502 && !(answer.ok && (await answer.json()).interface);
+  } catch (error) {
+    return error.name === "SyntaxError";
+  }
+}
+
+// Name an application of one's own by the title of its own front page, and link to it.
+async function introduce(service) {
+  const place = document.querySelector(`[data-application="${service}"]`), link = document.createElement("a");
+  link.textContent = link.href = `/${service}/`;
+  place.replaceChildren("your application, at ", link);
+  const answer = await fetch(link.href, {headers: {Accept: "text/html"}, signal: AbortSignal.timeout(3000)});
+  if (!/html/.test(answer.headers.get("Content-Type"))) return;
+  const {title} = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (title) place.prepend(`“${title}”, `);
+}
+
+const own = new Set((await Promise.all(SERVICES.map(async service => await isOwn(service) && service))).filter(Boolean));
+for (const service of own) introduce(service).catch(() => {});
+// Show what is about the demonstration, or about an application of one's own, if one of the services named has it.
+for (const [attribute, shows] of [["demonstrated", service => !own.has(service)], ["own", service => own.has(service)]])
+  for (const part of document.querySelectorAll(`[data-${attribute}]`)) part.hidden = !part.dataset[attribute].split(" ").some(shows);
+for (const service of own)
+  for (const {cells} of document.querySelectorAll("#endpoints ~ .wide tr")) cells[1 + SERVICES.indexOf(service)].hidden = true;
+
+const all = (attribute, Kind) => [...document.querySelectorAll(`[data-${attribute}]:not([hidden])`)].map(article => new Kind(article, own));
 const drawn = [...all("requests", Requests), ...all("stream", Stream)], waiting = all("waiting", Waiting);
 
 document.querySelector("#wait").onsubmit = async event => {

@@ -10,21 +10,23 @@ const label = (element, text) => element.getAttribute("aria-label") === text || 
 const rank = (sorted, share) => sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)];
 
 export class Requests extends Card {
-  constructor(article) {
+  constructor(article, own) {
     const service = article.dataset.requests, name = service.toUpperCase();
     super(article, `<div class="row"><h3>${name}</h3>
+      ${own.has(service) ? `<label class="path">/${service}/<input type="text" aria-label="Path of the requests to ${name}"></label>` : ""}
       <label><input type="range" min="1" max="50" value="10" aria-label="${name} requests a second">
       <output>10</output> a second</label><button></button></div>
       ${figures(["responses", "p50", "p95", "p99", "failed", "skipped"])}
       <canvas class="spread" role="img"></canvas>
-      <table class="lanes"><thead><tr><th scope="col">replica<th scope="col">last 30 s<th scope="col">responses<th scope="col">p50
+      <table class="lanes"><thead><tr><th scope="col">${own.has(service) ? "status" : "replica"}<th scope="col">last 30 s<th scope="col">responses<th scope="col">p50
       <tbody></tbody></table><p class="bad" role="status"></p>`);
     this.service = service;
+    this.path = this.find("[type=text]");  // of an application of one's own
     this.lanes = new Map();
     this.total = this.failed = this.held = this.inFlight = 0;
     this.complaint = "";
     this.began = this.until = 0;
-    const range = this.find("input");
+    const range = this.find("[type=range]");
     range.oninput = () => { this.rate = +range.value; this.find("output").textContent = range.value; };
     range.oninput();
     this.toggle(["Send", "Stop"], `requests to ${name}`, on => this.run(this.running = on && {}));
@@ -45,9 +47,11 @@ export class Requests extends Card {
     const began = performance.now();
     let lane = FAILED;
     try {
-      const answer = await fetch(`/${this.service}/whoami`, {cache: "no-store", signal: AbortSignal.timeout(10_000)});
-      if (!answer.ok) throw await refusal(answer);
-      lane = (await answer.json()).instance;
+      const path = this.path ? this.path.value : "whoami";
+      const answer = await fetch(`/${this.service}/${path}`, {cache: "no-store", signal: AbortSignal.timeout(10_000)});
+      if (this.path ? answer.status >= 500 : !answer.ok) throw await refusal(answer);
+      lane = this.path ? `${answer.status} ${answer.statusText}` : (await answer.json()).instance;
+      if (this.path) await answer.text();
       this.total++;
     } catch (error) {
       this.failed++;
