@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from handle import ROOT, SERVICES
 from journaled import Journaled, small_disk
@@ -85,6 +86,18 @@ def client(stack: Stack) -> Iterator[httpx.Client]:
     """A client of HAProxy's port."""
     with httpx.Client(base_url=stack.url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture(scope="module")  # not longer: Playwright keeps an event loop running, and other tests run one
+def browser() -> Iterator[Browser]:
+    """A Chromium without a window."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert found, "needs Chromium: sudo apt-get install chromium"
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=options)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ def made_up(
     answered: bool = True,
     invalid: int = 0,
     partial: str = "",
+    size: str = "quick",
     wrk: float = 0,
     drawn: str = "sweep",
 ) -> Path:
@@ -52,6 +53,7 @@ def made_up(
         "format": FORMAT,
         "began": "2026-01-01T00:00:00+00:00",
         "partial": partial,
+        "size": size,
         "repetitions": 3,
         "commit": "abc",
         "loaded": "containers",
@@ -79,7 +81,7 @@ def made_up(
             | {"failed": [failed, 0]},
             "faults": {},
             "cpu": {"haproxy": 0.01, "wsgi": 0.02, "asgi": 0.02},
-            "invalid": ["the generator used 95% of its core", "its loop lagged by 30 ms"]
+            "invalid": ["the generator used 95% of its core", "the generator's event loop lagged by 30 ms"]
             if repetition < invalid and variant == "ASGI"
             else [],
             "tool": "locust",

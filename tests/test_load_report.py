@@ -111,7 +111,8 @@ def test_what_is_invalid_is_told_and_never_drawn(tmp_path: Path) -> None:
     folder = made_up(tmp_path / "run", invalid=3)
     assert load("--report", folder).returncode == 0
     report = (folder / "report.html").read_text()
-    assert "INVALID: ASGI at 16, 3 times, for instance: the generator used 95% of its core; its loop lagged" in report
+    assert "INVALID: ASGI at 16, 3 times, for instance: the generator used 95% of its core; " in report
+    assert "the generator&#x27;s event loop lagged" in report
     summary = Results.read(folder).summary("made_up")
     assert summary["WSGI", 16].median("p50") == 5
     assert summary["ASGI", 16].median("p50") is None
@@ -202,3 +203,24 @@ def test_a_threshold_about_what_is_never_measured_is_refused() -> None:
             )
     with pytest.raises(ValueError, match="at_most or at_least"):
         Threshold("failed")
+
+
+def test_a_report_explains_its_figures_and_says_at_its_top_that_it_is_a_smoke_test(tmp_path: Path) -> None:
+    for size in ("quick", "smoke"):
+        folder = made_up(tmp_path / size, size=size)
+        assert load("--report", folder).returncode == 0
+        top = (folder / "report.html").read_text().partition("<section")[0]
+        assert "error bar across it is their range" in top
+        assert ("A smoke test" in top) == (size == "smoke")
+
+
+@pytest.mark.parametrize("name", ["conditions", "cost", "throughput"])
+def test_a_scenario_may_have_the_name_of_a_part_of_the_report(tmp_path: Path, name: str) -> None:
+    folder = made_up(tmp_path / "run")
+    for kept in ("run.json", "cells.jsonl"):
+        (folder / kept).write_text((folder / kept).read_text().replace('"made_up"', f'"{name}"'))
+    assert load("--report", folder).returncode == 0
+    anchors = re.findall(r"<(?:section|[a-z]+) id=([\w-]+)", (folder / "report.html").read_text())
+    assert name in anchors
+    assert len(set(anchors)) == len(anchors)
+    assert (folder / f"figures/{name}.svg").exists()

@@ -1,7 +1,6 @@
 """The front page, in a real browser: it shows what the replicas do."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from typing import Literal
@@ -9,25 +8,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from handle import SERVICES, run, wait_until
 from stack import Stack
 from ways import LocalStack
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SECONDS = 30_000  # ms, far above noise
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A Chromium without a window."""
-    assert CHROMIUM, "needs Chromium: sudo apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from handle import ROOT, wait_until
 from stack import Stack
-from test_page import browser, count, figure, lanes  # noqa: F401 - a fixture among them
+from test_page import count, figure, lanes
 
 SHOP = """
 PAGE = b"<!doctype html><title>Fruit &amp; <b>Veg</title>"
@@ -30,7 +30,7 @@ async def asgi(scope, receive, send):
 
 
 @pytest.fixture
-def page(any_stack: Stack, copy: Path, browser: Browser, service: str) -> Iterator[Page]:  # noqa: F811
+def page(any_stack: Stack, copy: Path, browser: Browser, service: str) -> Iterator[Page]:
     """The page of a stack whose one service has an application of one's own, and the other the demonstration."""
     any_stack.down()
     (copy / ".venv").symlink_to(ROOT / ".venv")

@@ -34,16 +34,16 @@ def broken(health: Health) -> list[str]:
         (health["cpu"] < CPU, f"the generator used {health['cpu']:.0%} of its core, {CPU:.0%} is the limit"),
         (
             health["lag_p99_ms"] < LAG_P99_MS,
-            f"its loop lagged by {health['lag_p99_ms']:.0f} ms, {LAG_P99_MS:.0f} is the limit",
+            f"the generator's event loop lagged by {health['lag_p99_ms']:.0f} ms, {LAG_P99_MS:.0f} is the limit",
         ),
         (
             health["waited"] < WAITED,
-            f"it waited for its core {health['waited']:.0%} of the time, {WAITED:.0%} is the limit",
+            f"the generator waited for its core {health['waited']:.0%} of the time, {WAITED:.0%} is the limit",
         ),
-        (dropped < DROPPED, f"it dropped {dropped:.1%} of the arrivals, {DROPPED:.1%} is the limit"),
+        (dropped < DROPPED, f"the generator dropped {dropped:.1%} of the arrivals, {DROPPED:.1%} is the limit"),
         (
             health["late_p99_ms"] < LAG_P99_MS,
-            f"arrivals were {health['late_p99_ms']:.0f} ms late, {LAG_P99_MS:.0f} is the limit",
+            f"the generator sent arrivals {health['late_p99_ms']:.0f} ms late, {LAG_P99_MS:.0f} is the limit",
         ),
         (health["open"] >= OPEN * health["wanted"], f"{health['open']} of {health['wanted']} connections were open"),
     )
