@@ -126,7 +126,12 @@ def test_a_full_disk_is_told_in_one_line_and_what_was_measured_is_kept(stack: St
 @pytest.mark.full
 def test_locusts_own_page_loads_a_service_through_haproxy_and_past_it(stack: Stack) -> None:
     haproxy = "http://haproxy:8080"  # with which the page begins; who loads replicas goes past it all the same
-    for user, host in (("AsgiJson", haproxy), ("WsgiDirect", "http://wsgi:8001"), ("AsgiDirect", haproxy)):
+    past = "/json, 10 a second per user, past HAProxy"
+    for user, host in (
+        ("ASGI: /json, as fast as it is answered", haproxy),
+        (f"WSGI: {past}", "http://wsgi:8001"),
+        (f"ASGI: {past}", haproxy),
+    ):
         with locust_page() as url:
             assert user in httpx.get(url).text
             wait_until(lambda: len(httpx.get(f"{url}/stats/requests").json()["workers"]) == 2, "the workers join")
@@ -135,8 +140,8 @@ def test_locusts_own_page_loads_a_service_through_haproxy_and_past_it(stack: Sta
             wait_until(lambda: answered(url) > 500, "it loads")
             seen = httpx.get(f"{url}/stats/requests").json()
             assert not seen["errors"]
-            if user.endswith("Direct"):
-                replicas = stack.instances(user.removesuffix("Direct").lower())
+            if user.endswith(past):
+                replicas = stack.instances(user[:4].lower())
                 assert all(map(connections_of_locust, replicas)), "a replica was not loaded"
 
 

@@ -3,8 +3,10 @@
 import json
 import math
 import random
+import re
 import subprocess
 from itertools import islice, pairwise
+from pathlib import Path
 
 import pytest
 
@@ -190,3 +192,26 @@ except LoadError as error:
 @pytest.mark.parametrize("says", ["no such container", '{"event": "se'])
 def test_a_generator_that_ends_says_why(says: str) -> None:
     assert python(ENDS_AT_ONCE, f"printf '{says}'") == f"the generator failed: {says}\n"
+
+
+def test_locusts_page_offers_what_a_person_would_choose_with_a_sentence_each() -> None:
+    offered = picker(ROOT)
+    assert 10 <= len(offered) <= 20
+    assert all(re.fullmatch(r"(WSGI|ASGI): /\w+(,| past).{10,}", one) for one in offered), offered
+
+
+def picker(folder: Path) -> list[str]:
+    """Return what Locust's page offers, as Locust itself lists it."""
+    command = f"{LOAD_PYTHON} -m locust --list"
+    done = subprocess.run(command.split(), cwd=folder / "loadtests", capture_output=True, text=True, check=True)
+    return [line.strip() for line in done.stdout.splitlines()[1:]]
+
+
+@pytest.mark.parametrize("name", ["runner", "users", "report", "conditions", "websocket", "random"])
+def test_a_scenario_may_have_the_name_of_a_module(copy: Path, name: str) -> None:
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    scenarios = copy / "loadtests/scenarios"
+    (scenarios / f"{name}.py").write_text((scenarios / "churn.py").read_text())
+    listed = subprocess.run(["scripts/load", "--list"], cwd=copy, capture_output=True, text=True, check=True).stdout
+    assert f"\n{name} " in listed
+    assert picker(copy) == picker(ROOT)

@@ -220,7 +220,7 @@ def test_a_scenario_may_have_the_name_of_a_part_of_the_report(tmp_path: Path, na
     for kept in ("run.json", "cells.jsonl"):
         (folder / kept).write_text((folder / kept).read_text().replace('"made_up"', f'"{name}"'))
     assert load("--report", folder).returncode == 0
-    anchors = re.findall(r"<(?:section|[a-z]+) id=([\w-]+)", (folder / "report.html").read_text())
+    anchors = re.findall(r"<(?:section|[a-z]+) id=([\w.-]+)", (folder / "report.html").read_text())
     assert name in anchors
     assert len(set(anchors)) == len(anchors)
     assert (folder / f"figures/{name}.svg").exists()

@@ -13,7 +13,7 @@ from report.svg import svg
 from report.tables import escape, rows, table
 
 PAGE_STYLE = Path(__file__).with_name("page.css")
-COST = "throughput-cost"  # a chart that is not a scenario's; a scenario's name has no hyphen, as it is a module's
+COST = "throughput.cost"  # a chart that is not a scenario's, whose name has no dot, since it is a module's
 
 SMOKE = "A smoke test: the first point of each scenario, once. It shows that they run; its figures mean little."
 LEGEND = (
@@ -61,7 +61,7 @@ def page(results: Results, drawn: dict[str, str]) -> Iterator[str]:
         f"{met} of {len(verdicts)} thresholds met; {len(results.cells)} measurements, {len(invalid)} of them invalid"
     )
     yield f"<p>{counts}.</p><p class=quiet>{LEGEND}{INVALID if invalid else ''}</p>"
-    links = {name: name for name in conditions["scenarios"]} | {"run-conditions": "conditions"}
+    links = {name: name for name in conditions["scenarios"]} | {"run.conditions": "conditions"}
     yield f"<nav>{' '.join(f'<a href=#{anchor}>{name}</a>' for anchor, name in links.items())}</nav>"
     for name, declared in conditions["scenarios"].items():
         summary = results.summary(name)
@@ -86,7 +86,7 @@ def page(results: Results, drawn: dict[str, str]) -> Iterator[str]:
             verdict.met
         ]
         yield f"<tr><td>{verdict.scenario}<td>{escape(verdict.threshold)}<td>{escape(verdict.measured)}<td>{word}"
-    yield "</table></div></section><section id=run-conditions><h2>Conditions</h2><div class=wide><table class=text>"
+    yield "</table></div></section><section id=run.conditions><h2>Conditions</h2><div class=wide><table class=text>"
     yield from rows("", {key: value for key, value in conditions.items() if key not in ("scenarios", "partial")})
     yield "</table></div></section></html>"
 

@@ -1,7 +1,7 @@
 """What a scenario declares: who sends what, at which points, and which thresholds hold.
 
-A scenario is a locustfile. Locust's own page shows its user classes; ./scripts/load reads its `SCENARIO` and measures
-each variant at each point in a process of its own.
+./scripts/load reads a scenario's `SCENARIO` and measures each variant at each point in a process of its own. Locust's
+own page offers those of its user classes that locustfile.py lists.
 """
 
 from collections.abc import Mapping

@@ -1,1 +1,1 @@
-"""The scenarios, each a locustfile that declares a `SCENARIO`. A new file here is a new scenario."""
+"""The scenarios, each a module that declares a `SCENARIO`. A new file here is a new scenario."""
