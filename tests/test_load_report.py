@@ -2,17 +2,20 @@
 
 import json
 import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from handle import ROOT
+from handle import ROOT, wait_until
 from made_up import GOOD, made_up
 from report.figures import Figures, figures
 from report.results import Results
 from report.verdicts import judge
 from runner.scenario import Scenario, Threshold, Variant
-from stack import load, python
+from stack import load, python, status
 
 
 def test_what_held_streams_and_unanswered_requests_cost_is_counted() -> None:
@@ -159,6 +162,32 @@ def test_what_cannot_be_done_is_refused_in_one_line(arguments: list[str], status
     assert done.returncode == status
     assert says in done.stderr.splitlines()[-1]
     assert len(done.stderr.splitlines()) <= (2 if status == 2 else 1), "argparse gives the usage first"
+
+
+def test_another_application_than_the_demonstration_is_not_measured_but_its_missing_endpoints_are_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    before = set((ROOT / "loadtests/results").glob("*"))
+    with subprocess.Popen([sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]) as other:
+        try:
+            wait_until(lambda: status(f"http://127.0.0.1:{port}/"), "it answers")
+            done = load("--target", f"http://127.0.0.1:{port}", "waiting", "events", "websockets")
+        finally:
+            other.terminate()
+    assert done.returncode == 1
+    assert [line for line in done.stdout.splitlines() if "needs /" in line] == [
+        "load: waiting needs /wsgi/wait?seconds=0.1, which answers 404",
+        "load: waiting needs /asgi/wait?seconds=0.1&mode=async, which answers 404",
+        "load: waiting needs /asgi/wait?seconds=0.1&mode=thread, which answers 404",
+        "load: waiting needs /asgi/wait?seconds=0.1&mode=blocking, which answers 404",
+        "load: events needs /wsgi/events, which answers 404",
+        "load: events needs /asgi/events, which answers 404",
+        "load: websockets needs /asgi/ws, which answers 404",
+    ]
+    (line,) = done.stderr.splitlines()
+    assert "docs/load-tests.md, Your own application" in line
+    assert "### Your own application" in (ROOT / "docs/load-tests.md").read_text()
+    assert set((ROOT / "loadtests/results").glob("*")) == before
 
 
 def test_results_of_another_version_are_refused(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """The load generator: makes each measurement in a Locust process of its own.
 
 USAGE: python -m runner.generator    in loadtests/; run by the runner, which writes a line for each measurement, a JSON
-                                     object (see `measure`)
+                                     object (see `measure`), or for a question (see `answer`)
 
-Prints a line of JSON when it is ready to load, when the measuring window begins and ends, with what was measured, and
-when the process has ended.
+Prints a line of JSON when it is ready to load, when the measuring window begins and ends, with what was measured or
+answered, and when the process has ended.
 """
 
 import os
@@ -27,6 +27,7 @@ import locust
 import psutil
 from locust.env import Environment
 
+from runner.endpoints import missing
 from runner.gates import OPEN
 from runner.recorder import Recorder
 from runner.scenario import Scenario
@@ -141,6 +142,12 @@ def measure(spec: dict[str, Any]) -> NoReturn:
     os._exit(0)  # the connections end with the process
 
 
+def answer(spec: dict[str, Any]) -> NoReturn:
+    """Tell the runner which endpoints of the scenarios in `missing` the application at `host` lacks, and end."""
+    say(event="missing", endpoints=list(missing(spec["missing"], spec["host"])))
+    os._exit(0)
+
+
 def main() -> None:
     """Fork a process for each measurement from this one, which has only imported modules.
 
@@ -153,7 +160,10 @@ def main() -> None:
     for line in sys.stdin:
         child = fork()
         if child == 0:
-            measure(json.loads(line))
+            spec = json.loads(line)
+            if "missing" in spec:
+                answer(spec)
+            measure(spec)
         _, status = wait(child, 0)
         say(event="ended", status=os.waitstatus_to_exitcode(status))
 

@@ -2,6 +2,7 @@
 
 import datetime
 import random
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from handle import ROOT, StackError
 from report.figures import Cell
 from report.results import Results, declare
 from runner.conditions import conditions, now
-from runner.errors import LoadError
+from runner.errors import EndpointError, LoadError
 from runner.measurement import Generator, Measurement
 from runner.plan import plan, points, scenarios
 from runner.progress import Progress
@@ -45,10 +46,15 @@ class Run:
             try:
                 results.save_conditions()
                 with target.prepared(), target.generate("python", "-m", "runner.generator") as process:
+                    generator = Generator(process)
                     if isinstance(target, Stack):
                         target.settle()
-                    self._measure(target, Generator(process), results)
+                    self._check_endpoints(target, generator)
+                    self._measure(target, generator, results)
                 results.conditions["partial"] = ""
+            except EndpointError:
+                shutil.rmtree(results.folder)
+                raise
             except KeyboardInterrupt:
                 results.conditions["partial"] = "interrupted"
             except (LoadError, StackError, subprocess.SubprocessError, DockerException, psutil.Error, OSError) as error:
@@ -80,6 +86,14 @@ class Run:
             self._leave_out("cross-check", "needs wrk (apt-get install wrk)")
         if not self.scenarios:
             raise LoadError("nothing is left to be measured")
+
+    def _check_endpoints(self, target: Target, generator: Generator) -> None:
+        (told,) = generator.measure({"missing": list(self.scenarios), "host": target.url(), "seconds": 0})
+        for sentence in told["endpoints"]:
+            print(f"load: {sentence}")
+        if told["endpoints"]:
+            why = "this application is not the demonstration, or lacks endpoints that these scenarios need"
+            raise EndpointError(f"{why}: name others, or change them (docs/load-tests.md, Your own application)")
 
     def _leave_out(self, what: str, why: str) -> None:
         self.left_out[what] = why
