@@ -49,10 +49,8 @@ def page(any_stack: Stack, copy: Path, browser: Browser, service: str) -> Iterat
 def test_an_application_of_ones_own_is_named_and_gets_what_works_with_any(page: Page, service: str) -> None:
     (other,) = {"wsgi", "asgi"} - {service}
     introduced = page.locator(f'[data-application="{service}"]')
-    expect(introduced).to_have_text(f"“Fruit & <b>Veg”, your application, at /{service}/")
-    expect(page.locator(f'[data-application="{other}"]')).to_contain_text(
-        {"wsgi": "gunicorn", "asgi": "uvicorn"}[other]
-    )
+    expect(introduced).to_have_text(f"“Fruit & <b>Veg”, your application at /{service}/,")
+    expect(page.locator(f'[data-application="{other}"]')).to_contain_text({"wsgi": "Flask", "asgi": "FastAPI"}[other])
 
     requests = f'article[data-requests="{service}"]'
     for name in (service, other):

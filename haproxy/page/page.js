@@ -18,11 +18,11 @@ async function isOwn(service) {
   }
 }
 
-// Name an application of one's own by the title of its own front page, and link to it.
+// Name an application of one's own by the title of its front page, and link to that.
 async function introduce(service) {
   const place = document.querySelector(`[data-application="${service}"]`), link = document.createElement("a");
   link.textContent = link.href = `/${service}/`;
-  place.replaceChildren("your application, at ", link);
+  place.replaceChildren("your application at ", link, ",");
   const answer = await fetch(link.href, {headers: {Accept: "text/html"}, signal: AbortSignal.timeout(3000)});
   if (!/html/.test(answer.headers.get("Content-Type"))) return;
   const {title} = new DOMParser().parseFromString(await answer.text(), "text/html");
