@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -11,11 +12,11 @@ from stack import Stack
 MIB = 1024 * 1024
 
 
-def assert_problem(answer: httpx.Response, status: int) -> dict[str, object]:
+def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     """Check that the answer is RFC 9457 problem details of this status, and return them."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    problem: dict[str, object] = answer.json()
+    problem: dict[str, Any] = answer.json()
     assert problem["status"] == status
     assert problem["title"] and problem["detail"]
     assert "Traceback" not in answer.text

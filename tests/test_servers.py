@@ -3,13 +3,18 @@
 import os
 import re
 import subprocess
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from socket import create_server
 
+import httpx
 import pytest
 
 from handle import ROOT, wait_until
 from stack import status
+from test_contract import assert_problem
 
 BROKEN = {
     "no.such.module:app": "ModuleNotFoundError: No module named 'no'",
@@ -82,6 +87,44 @@ def test_a_server_that_is_told_to_stop_ends_in_order() -> None:
         _, said = server.communicate(timeout=60)
     assert server.returncode == 0
     assert "said at exit" in said
+
+
+@pytest.fixture
+def small() -> Iterator[str]:
+    """The address of an ASGI replica that takes four requests and two streams at a time."""
+    server, url = start_server("asgi", ASGI_MAXCONN="2", ASGI_STREAMS="2")
+    try:
+        wait_until(lambda: status(f"{url}/livez") == 200, "it is up")
+        yield url
+    finally:
+        server.terminate()
+        server.terminate()
+        server.communicate(timeout=60)
+
+
+def test_no_header_lets_a_client_past_the_limits_of_an_asgi_replica(small: str) -> None:
+    headers = {"Accept": "text/event-stream"}
+    began = time.monotonic()
+    with ThreadPoolExecutor(12) as clients:
+        asked = [clients.submit(httpx.get, f"{small}/wait?seconds=0.5", headers=headers, timeout=30) for _ in range(12)]
+        assert {one.result().status_code for one in asked} == {200}
+        assert time.monotonic() - began >= 1.5, "more than four ran at a time"
+        asked = [clients.submit(httpx.get, f"{small}/wait?seconds=4", headers=headers, timeout=30) for _ in range(12)]
+        refused = [one.result() for one in asked if one.result().status_code != 200]
+    assert len(refused) == 8
+    assert all("twice ASGI_MAXCONN" in assert_problem(one, 503)["detail"] for one in refused)
+
+
+def test_an_asgi_replica_has_as_many_event_streams_as_its_limit(small: str) -> None:
+    """Whether the request has asked for one, or the response just is one."""
+    url = f"{small}/events?interval_ms=100"
+    with ExitStack() as opened:
+        for accept in ("text/event-stream", "*/*"):
+            stream = opened.enter_context(httpx.stream("GET", url, headers={"Accept": accept}, timeout=10))
+            assert stream.status_code == 200
+        assert "ASGI_STREAMS" in assert_problem(httpx.get(url), 503)["detail"]
+        assert status(f"{small}/json") == 200
+    wait_until(lambda: httpx.head(url).status_code == 200, "a slot is free again")
 
 
 @pytest.mark.full
