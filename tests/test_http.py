@@ -114,7 +114,7 @@ def test_a_control_character_in_a_header_gets_400(stack: Stack, service: str, va
 
 @pytest.mark.parametrize("fields", [101, 500])
 def test_too_many_header_fields_get_431(stack: Stack, service: str, fields: int) -> None:
-    lines = "".join(f"X-{n}: a\n" for n in range(fields - 2))
+    lines = "".join(f"X-{n}: a\n" for n in range(fields - 1))
     assert_refused(exchange(stack, f"GET /{service}/json HTTP/1.1\nHost: a\n{lines}Connection: close\n\n"), 431)
 
 
