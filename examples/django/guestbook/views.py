@@ -6,15 +6,19 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
-from django.shortcuts import render
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
+from django.views.decorators.csrf import csrf_exempt
+
+from guestbook.models import Greeting
 
 
 def home(request: HttpRequest) -> HttpResponse:
     return render(request, "home.html")
 
 
+@csrf_exempt  # not for browsers
 def request_seen(request: HttpRequest) -> JsonResponse:
     """Return the request as the application sees it."""
     return JsonResponse(
@@ -25,6 +29,12 @@ def request_seen(request: HttpRequest) -> JsonResponse:
             "size": len(request.body),
         }
     )
+
+
+def attachment(request: HttpRequest, name: str) -> FileResponse:
+    """Send an uploaded file, as a download: a browser would run an uploaded page as one of this site's own."""
+    greeting = get_object_or_404(Greeting, attachment=name)
+    return FileResponse(greeting.attachment.open(), as_attachment=True)
 
 
 def events(request: HttpRequest) -> StreamingHttpResponse:

@@ -1,0 +1,1 @@
+"""The steps of the database's schema: python manage.py makemigrations."""
