@@ -1,7 +1,11 @@
 """The examples: applications that do not depend on how they are served, in the same images."""
 
+import os
 import re
+import secrets
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -16,6 +20,7 @@ from stack import Stack
 pytestmark = [pytest.mark.compose, pytest.mark.full]
 
 GUESTBOOKS = {"django": ("wsgi", "asgi"), "starlette": ("asgi",), "quart": ("asgi",)}
+DJANGO = pytest.mark.parametrize("guestbook", [("django", name) for name in GUESTBOOKS["django"]], indirect=True)
 PORTS = {"wsgi": 8001, "asgi": 8002}
 SECONDS = 9  # longer than a drain
 
@@ -36,6 +41,95 @@ def guestbook(request: pytest.FixtureRequest, any_stack: Stack, monkeypatch: pyt
     start(any_stack, example)
     monkeypatch.setenv("COMPOSE_FILE", f"compose.yaml:examples/{example}/compose.yaml")
     return any_stack, service
+
+
+@contextmanager
+def logged_in(stack: Stack, service: str) -> Iterator[httpx.Client]:
+    """Create a user, and log in to Django's admin as a browser would."""
+    name, password = f"user-{secrets.token_hex(4)}", secrets.token_hex(8)
+    manage = (
+        "docker",
+        "compose",
+        "exec",
+        "-T",
+        "-e",
+        f"DJANGO_SUPERUSER_PASSWORD={password}",
+        "wsgi",
+        "python",
+        "manage.py",
+    )
+    run(*manage, "createsuperuser", "--no-input", "--username", name, "--email", "user@example.com")
+    with httpx.Client(headers={"Origin": stack.url}, follow_redirects=True, timeout=30) as client:
+        login = client.get(f"{stack.url}/{service}/admin/")
+        form = {"username": name, "password": password, "next": f"/{service}/admin/"}
+        home = client.post(login.url, data=form | {"csrfmiddlewaretoken": csrf_token(login)})
+        assert home.url == f"{stack.url}/{service}/admin/"
+        yield client
+
+
+def csrf_token(page: httpx.Response) -> str:
+    """Return what the page's form must send."""
+    found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
+    assert found, page.text
+    return found[1]
+
+
+def replicas(stack: Stack, answers: Iterable[httpx.Response]) -> set[str]:
+    """Return the replicas that gave these answers, of which all must be 200."""
+    assert {answer.status_code for answer in answers} == {200}
+    identities = {answer.headers["x-request-id"] for answer in answers}
+
+    def logged() -> list[str]:
+        found = [line["server"] for line in stack.access_log() if line["id"] in identities]
+        return found if len(found) == len(identities) else []
+
+    return set(wait_until(logged, "all are logged"))
+
+
+@DJANGO
+def test_djangos_admin_has_its_styles_on_every_replica(guestbook: tuple[Stack, str]) -> None:
+    stack, service = guestbook
+    with httpx.Client(follow_redirects=True, timeout=30) as client:
+        pages = [client.get(f"{stack.url}/{service}/admin/") for _ in range(9)]
+        assert len(replicas(stack, pages)) == 3
+        assert {page.url.path for page in pages} == {f"/{service}/admin/login/"}
+        styles = {link for page in pages for link in re.findall(r'href="([^"]*\.css)"', page.text)}
+        assert f"/{service}/static/admin/css/login.css" in styles
+        answers = [client.get(f"{stack.url}{link}") for link in sorted(styles) for _ in range(9)]
+        assert len(replicas(stack, answers)) == 3
+        assert {answer.headers["content-type"].partition(";")[0] for answer in answers} == {"text/css"}
+
+
+@DJANGO
+def test_a_login_to_djangos_admin_holds_on_every_replica(guestbook: tuple[Stack, str]) -> None:
+    stack, service = guestbook
+    with logged_in(stack, service) as client:
+        assert {cookie.path for cookie in client.cookies.jar} == {f"/{service}/"}
+        pages = [client.get(f"{stack.url}/{service}/admin/") for _ in range(9)]
+        assert len(replicas(stack, pages)) == 3
+        assert all("Log out" in page.text for page in pages)
+        form = {"csrfmiddlewaretoken": csrf_token(pages[0])}
+        foreign = client.post(f"{stack.url}/{service}/admin/logout/", data=form, headers={"Origin": "http://6.6.6.6"})
+        assert foreign.status_code == 403
+
+
+@DJANGO
+def test_every_replica_serves_a_file_uploaded_in_djangos_admin(guestbook: tuple[Stack, str]) -> None:
+    stack, service = guestbook
+    content = os.urandom(3 * 1024**2)  # more than Django keeps in memory
+    with logged_in(stack, service) as client:
+        add = client.get(f"{stack.url}/{service}/admin/guestbook/greeting/add/")
+        form = {"csrfmiddlewaretoken": csrf_token(add), "text": "Hello", "_continue": "Save and continue editing"}
+        saved = client.post(add.url, data=form, files={"attachment": ("holiday.jpg", content)})
+        assert "was added successfully" in saved.text
+        (link,) = re.findall(r'href="([^"]*/holiday[^"]*)"', saved.text)
+    path = link.removeprefix(f"/{service}/")
+    assert path.startswith("media/")
+    for name in GUESTBOOKS["django"]:
+        downloads = [httpx.get(f"{stack.url}/{name}/{path}", timeout=30) for _ in range(9)]
+        assert len(replicas(stack, downloads)) == 3
+        assert all(answer.content == content for answer in downloads)
+        assert {answer.headers["content-disposition"].partition(";")[0] for answer in downloads} == {"attachment"}
 
 
 def test_it_sees_client_scheme_and_prefix_and_shows_its_own_pages(guestbook: tuple[Stack, str]) -> None:
