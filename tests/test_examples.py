@@ -25,13 +25,26 @@ PORTS = {"wsgi": 8001, "asgi": 8002}
 SECONDS = 9  # longer than a drain
 
 
+def compose_file(example: str) -> str:
+    """Return the COMPOSE_FILE in the comment of the example's compose.yaml."""
+    return f"compose.yaml:examples/{example}/compose.yaml"
+
+
 def start(stack: Stack, example: str) -> Stack:
-    """Start the stack with an example, as in the comment of its compose.yaml."""
-    settings = {"COMPOSE_FILE": f"compose.yaml:examples/{example}/compose.yaml"}
+    """Start the stack with an example."""
+    settings = {"COMPOSE_FILE": compose_file(example)}
     if stack.settings != settings:
         stack.up(**settings)
         stack.wait_whole()
     return stack
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_data_stays(any_stack: Stack) -> Iterator[None]:
+    """Remove Django's volume: to remove one, Compose must read the file that names it."""
+    yield
+    any_stack.down()
+    run("docker", "compose", "down", "--volumes", env={"COMPOSE_FILE": compose_file("django")})
 
 
 @pytest.fixture(params=[(name, service) for name, services in GUESTBOOKS.items() for service in services])
@@ -39,7 +52,7 @@ def guestbook(request: pytest.FixtureRequest, any_stack: Stack, monkeypatch: pyt
     """The stack and the service, for each framework on each of its interfaces."""
     example, service = request.param
     start(any_stack, example)
-    monkeypatch.setenv("COMPOSE_FILE", f"compose.yaml:examples/{example}/compose.yaml")
+    monkeypatch.setenv("COMPOSE_FILE", compose_file(example))
     return any_stack, service
 
 
