@@ -40,11 +40,12 @@ test_stack() {
   while IFS='|' read -r name _; do
     [[ $name == *_PORT || $name == *_IMAGE ]] || export "$name="
   done < <(declared_settings)
-  ./scripts/down >/dev/null 2>&1  # what an interrupted run has left
+  ./scripts/down --volumes >/dev/null 2>&1  # what an interrupted run has left
   local port
   for port in "$HTTP_PORT" "$ADMIN_PORT"; do
     ! listens "$port" || fail "port $port is in use by another program (HTTP_PORT and ADMIN_PORT choose others)"
   done
+  trap './scripts/down --volumes >/dev/null 2>&1 || true' EXIT
 }
 
 # listens PORT [ADDRESS]: whether a program on this machine accepts connections there.

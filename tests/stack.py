@@ -87,7 +87,7 @@ class Stack:
             self.wait_whole()
 
     def down(self) -> None:
-        """End, and leave nothing."""
+        """End, and leave nothing but volumes."""
         run("./scripts/down")
         self.settings = None
 

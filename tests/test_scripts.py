@@ -15,6 +15,7 @@ from handle import ROOT, run, wait_until
 from stack import Stack
 
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").iterdir() if path.is_file() and "." not in path.name)
+PROJECT = os.environ.get("COMPOSE_PROJECT_NAME", "wsgi-asgi-haproxy")
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -155,9 +156,34 @@ def test_up_says_which_way_it_takes_and_down_leaves_nothing(up: tuple[str, ...],
     with pytest.raises(httpx.ConnectError):
         httpx.get(any_stack.url)
     if "--local" not in up:
-        project = f"label=com.docker.compose.project={os.environ['COMPOSE_PROJECT_NAME']}"
+        project = f"label=com.docker.compose.project={PROJECT}"
         for what in ("container ls --all", "network ls", "volume ls", "image ls"):
             assert run("docker", *what.split(), "--quiet", "--filter", project).stdout == "", what
+
+
+DATABASE = """
+services:
+  database:
+    image: ${HAPROXY_IMAGE:-haproxy:3.2}
+    command: [sleep, infinity]
+    stop_grace_period: 1s
+    volumes: ["data:/data"]
+volumes:
+  data:
+"""
+
+
+@pytest.mark.compose
+def test_down_keeps_a_users_volume_until_it_is_told_to_remove_it(any_stack: Stack, copy: Path) -> None:
+    any_stack.down()
+    (copy / "database.yaml").write_text(DATABASE)
+    settings = os.environ | {"COMPOSE_FILE": "compose.yaml:database.yaml"}
+    kept = []
+    for arguments in ([], ["--volumes"]):
+        for command in (["docker", "compose", "up", "--detach", "database"], ["./scripts/down", *arguments]):
+            subprocess.run(command, cwd=copy, env=settings, check=True, capture_output=True)
+        kept.append(run("docker", "volume", "ls", "--quiet", "--filter", f"name=^{PROJECT}_data$").stdout.split())
+    assert kept == [[f"{PROJECT}_data"], []]
 
 
 @pytest.mark.compose
