@@ -4,10 +4,11 @@ import os
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from handle import run
-from stack import Stack
+from stack import Stack, status
 
 
 def call(folder: Path, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -26,3 +27,18 @@ def test_docker_compose_up_says_at_once_that_haproxy_cannot_read_its_files(any_s
         assert "haproxy.cfg : Permission denied" in call(copy, "docker", "compose", "logs").stdout
     finally:
         call(copy, "./scripts/down")
+
+
+def test_a_service_with_no_replicas_is_left_out(any_stack: Stack, service: str) -> None:
+    any_stack.down()
+    (other,) = {"wsgi", "asgi"} - {service}
+    said = run(*any_stack.up_command, env={f"{service.upper()}_REPLICAS": "0"}).stdout
+    try:
+        assert f"{any_stack.url}/{other}/whoami " in said
+        assert f"{any_stack.url}/{service}/" not in said
+        assert status(f"{any_stack.admin}/readyz") == 200
+        assert status(f"{any_stack.url}/{other}/json") == 200
+        answer = httpx.get(f"{any_stack.url}/{service}/json")
+        assert (answer.status_code, answer.json()["detail"]) == (503, "no replica is available; try again")
+    finally:
+        any_stack.down()
