@@ -25,11 +25,6 @@ local_processes() {
   [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" || ps -o command= -p "$pid") == *supervisord* ]]
 }
 
-# replicas [SERVICE...]: print the containers of the stack, running or not, without those of `docker compose run`.
-replicas() {
-  docker compose ps --all --no-trunc --format '{{.ID}} {{.Label "com.docker.compose.oneoff"}}' "$@" | sed -n 's/ False$//p'
-}
-
 # test_stack: give the tests' stack its own name and ports, so that the user's containers can run beside it.
 test_stack() {
   ! local_processes || fail "stop the local processes first (./scripts/down)"
@@ -62,6 +57,14 @@ ready() {
     exec 3>&-
     [[ $status == 200 ]] || return 1
   done
+}
+
+# patient BEGAN WHAT: whether START_SECONDS have not passed since BEGAN; says every 5 s that WHAT is not ready.
+patient() {
+  local waited=$((SECONDS - $1))
+  ((waited < START_SECONDS)) || return 1
+  [[ $waited -lt 5 || ${told-} == "$1 $((waited / 5))" ]] || say "$2: not ready after $waited of $START_SECONDS s (START_SECONDS)"
+  told="$1 $((waited / 5))"
 }
 
 # check_port NAME [ADDRESS]: fail if a program listens on the port that the variable names.

@@ -1,19 +1,43 @@
-"""`up`, where something is in its way."""
+"""`up`, where something is in its way: a slow application, a service that crashes or is left out."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
 
-from handle import run
+from handle import ROOT, RUN, run
 from stack import Stack, status
+from test_any_application import FOREIGN
+from test_scripts import PROJECT
+
+ADDED = """
+services:
+  worker:
+    image: ${HAPROXY_IMAGE:-haproxy:3.2}
+    command: [bash, -c, "%s"]
+    restart: %s
+    stop_grace_period: 1s
+"""
 
 
 def call(folder: Path, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a command there, with these settings beside the environment's."""
     return subprocess.run(command, cwd=folder, env=os.environ | settings, capture_output=True, text=True, check=False)
+
+
+def application(service: str, module: str) -> dict[str, str]:
+    """Return the settings with which the service has the foreign application of that module."""
+    return FOREIGN | {f"{service.upper()}_APP": f"foreign.{module}:{service}"}
+
+
+def left_running() -> str:
+    """Return what is left of the stack."""
+    project = f"label=com.docker.compose.project={PROJECT}"
+    containers = run("docker", "ps", "--all", "--quiet", "--filter", project, check=False).stdout
+    return containers + run("pgrep", "--full", f"{RUN}/|{ROOT}/.venv/(wsgi|asgi)/", check=False).stdout
 
 
 @pytest.mark.compose
@@ -42,3 +66,55 @@ def test_a_service_with_no_replicas_is_left_out(any_stack: Stack, service: str) 
         assert (answer.status_code, answer.json()["detail"]) == (503, "no replica is available; try again")
     finally:
         any_stack.down()
+
+
+def test_an_application_that_is_not_ready_in_time_is_named_with_the_setting(any_stack: Stack, service: str) -> None:
+    any_stack.down()
+    done = run(*any_stack.up_command, env=application(service, "slow") | {"START_SECONDS": "8"}, check=False)
+    assert done.returncode == 1
+    assert re.search(rf"^up: .*{service}.*: not ready after \d of 8 s \(START_SECONDS\)$", done.stdout, re.MULTILINE)
+    assert re.search(rf"^up: .*{service}.*: not ready after 8 s \(START_SECONDS\)", done.stderr, re.MULTILINE)
+    assert not left_running()
+
+
+@pytest.mark.full
+def test_an_application_that_is_imported_for_longer_than_the_defaults_allow_starts(any_stack: Stack) -> None:
+    any_stack.down()
+    slow = FOREIGN | {"WSGI_APP": "foreign.slow:wsgi", "ASGI_APP": "foreign.slow:asgi", "START_SECONDS": "240"}
+    slow |= {"WSGI_REPLICAS": "1", "ASGI_REPLICAS": "1"}
+    run(*any_stack.up_command, env=slow, seconds=300)
+    try:
+        for service in ("wsgi", "asgi"):
+            assert status(f"{any_stack.url}/{service}/x") == 200
+        assert "WORKER TIMEOUT" not in any_stack.log("wsgi")
+        if "--local" not in any_stack.up_command:
+            assert "all replicas are new" in run("./scripts/roll", "wsgi", env=slow, seconds=900).stdout
+    finally:
+        any_stack.down()
+
+
+@pytest.mark.parametrize("restart", ['"no"', "always"])
+@pytest.mark.parametrize("seconds", ["0", "2"])
+@pytest.mark.compose
+def test_a_service_that_the_user_has_added_and_that_crashes_fails_up(
+    any_stack: Stack, copy: Path, restart: str, seconds: str
+) -> None:
+    any_stack.down()
+    (copy / "worker.yaml").write_text(ADDED % (f"sleep {seconds}; echo the queue is gone >&2; exit 3", restart))
+    done = call(copy, "./scripts/up", COMPOSE_FILE="compose.yaml:worker.yaml")
+    assert done.returncode == 1
+    assert "up: worker: the queue is gone" in done.stderr
+    assert not left_running()
+
+
+@pytest.mark.compose
+def test_a_service_that_the_user_has_added_and_that_ends_in_order_does_not_fail_up(
+    any_stack: Stack, copy: Path
+) -> None:
+    any_stack.down()
+    (copy / "worker.yaml").write_text(ADDED % ("echo migrated", '"no"'))
+    try:
+        done = call(copy, "./scripts/up", COMPOSE_FILE="compose.yaml:worker.yaml")
+        assert done.returncode == 0, done.stderr
+    finally:
+        call(copy, "./scripts/down")

@@ -9,11 +9,14 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
+from gunicorn.workers.base import Worker
 
 import jsonlog
 import seams
@@ -98,6 +101,18 @@ def when_ready(server: Arbiter) -> None:
 
     signal.signal(signal.SIGALRM, lambda *_: server.signal(signal.SIGTERM, None))
     server.handle_term = handle_term  # type: ignore[method-assign]
+
+
+def post_fork(server: Arbiter, worker: Worker) -> None:
+    """Keep `timeout` from ending a worker whose application is still being imported, for START_SECONDS."""
+
+    def import_takes_time() -> None:
+        end = time.monotonic() + float(os.environ.get("START_SECONDS", "60"))
+        while not worker.booted and time.monotonic() < end:
+            worker.notify()
+            time.sleep(1)
+
+    threading.Thread(target=import_takes_time, daemon=True).start()
 
 
 def on_exit(server: Arbiter) -> None:

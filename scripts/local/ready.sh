@@ -3,22 +3,34 @@
 
 HOPELESS='cannot be served|Application startup failed'  # a replica that cannot start logs this last
 
-# await_ready: return 0 when all are ready; 1, with the name of one that has ended in `ended`, or after 30 s.
-# Supervisor may report a replica as started that then fails to import its application, so check its log.
+# await_ready: return 0 when all are ready; 1, with the name of one that has ended in `ended`, or after START_SECONDS, with
+# the name of one that is not ready in `late`.
 await_ready() {
-  local attempt complaints ports
-  complaints=$(complaints)
-  ports=$(scripts/local/configure processes | awk '{print $3}')
-  for ((attempt = 0; attempt < 300; attempt++)); do
-    # shellcheck disable=SC2086
-    ! ready $ports "$ADMIN_PORT" || return 0
-    ended=$(scripts/local/control status | awk '$2 == "BACKOFF" || $2 == "FATAL" {sub(".*:", "", $1); print $1; exit}') || true
-    [[ -n $ended || $(complaints) == "$complaints" ]] ||
-      ended=$(grep -lE "$HOPELESS" .run/*-?.log | sed 's|.run/\(.*\).log|\1|; q')
+  local began=$SECONDS before processes
+  before=$(complaints) processes=$(scripts/local/configure processes) late=haproxy ended=''
+  while patient "$began" "$late"; do
+    late=$(unready <<<"$processes")
+    [[ -n $late ]] || return 0
+    ended=$(comm -13 <(echo "$before") <(complaints) | head -n 1)
     [[ -z $ended ]] || return 1
     sleep 0.1
   done
   return 1
 }
 
-complaints() { cat .run/*-?.log 2>/dev/null | grep -cE "$HOPELESS" || true; }
+# unready: print the first of the processes that is not ready.
+unready() {
+  local name number port
+  while read -r name number port && [[ -n $name ]]; do
+    ready "$port" || { echo "$name-$number"; return; }
+  done
+  ready "$ADMIN_PORT" || echo haproxy
+}
+
+# complaints: print the name of a process each time that its log says it cannot start, or supervisor that it has ended.
+complaints() {
+  {
+    grep -HE "$HOPELESS" .run/*-?.log | sed 's|^.run/\(.*\).log:.*|\1|'
+    sed -n 's/.* exited: \([^ ]*\) (.*not expected).*/\1/p' .run/supervisord.log
+  } 2>/dev/null | sort
+}

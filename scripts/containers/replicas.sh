@@ -1,0 +1,10 @@
+# shellcheck shell=bash
+# The stack's containers, for up, roll and watch. Sourced, from the root of the repository, after common.sh.
+
+# replicas [SERVICE...]: print the containers of the stack, running or not, without those of `docker compose run`.
+replicas() {
+  docker compose ps --all --no-trunc --format '{{.ID}} {{.Label "com.docker.compose.oneoff"}}' "$@" | sed -n 's/ False$//p'
+}
+
+# why_ended CONTAINER: print in one line why it ended or does not get ready.
+why_ended() { echo "$(docker inspect --format '{{.State.Error}}' "$1")$(docker logs --tail 50 "$1" 2>&1 | last_words)"; }
