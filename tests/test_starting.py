@@ -1,4 +1,4 @@
-"""`up`, where something is in its way: a slow application, a service that crashes or is left out."""
+"""`up`, where something is in its way: a slow or greedy application, a service that crashes or is left out."""
 
 import os
 import re
@@ -118,3 +118,23 @@ def test_a_service_that_the_user_has_added_and_that_ends_in_order_does_not_fail_
         assert done.returncode == 0, done.stderr
     finally:
         call(copy, "./scripts/down")
+
+
+def test_a_replica_that_is_out_of_memory_is_reported_as_such(any_stack: Stack, service: str) -> None:
+    any_stack.down()
+    if "--local" in any_stack.up_command:  # the machine's memory: nothing to be exhausted here
+        done = run(*any_stack.up_command, env=application(service, "killed"), check=False)
+        assert done.returncode == 1
+        assert re.search(rf"^up: {service}-\d ended: .*[Oo]ut of memory", done.stderr, re.MULTILINE)
+        return
+    limit = {"wsgi": 256, "asgi": 512}[service]
+    said = rf"{service}.*: out of memory: .* {limit} MiB \(deploy.resources.limits.memory"
+    done = run("./scripts/up", env=application(service, "greedy"), check=False)
+    assert done.returncode == 1
+    assert re.search(f"^up: {said}", done.stderr, re.MULTILINE)
+    any_stack.up(**FOREIGN)
+    done = run("./scripts/roll", service, env=application(service, "greedy"), check=False)
+    assert done.returncode == 1
+    assert re.search(f"^roll: {said}", done.stderr, re.MULTILINE)
+    assert "Out of memory: the kernel ended process" in done.stderr  # the end of its log
+    any_stack.wait_whole()

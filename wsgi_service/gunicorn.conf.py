@@ -19,6 +19,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
 import jsonlog
+import oom
 import seams
 import serving
 
@@ -113,6 +114,17 @@ def post_fork(server: Arbiter, worker: Worker) -> None:
             time.sleep(1)
 
     threading.Thread(target=import_takes_time, daemon=True).start()
+
+
+killed = oom.kills()
+
+
+def child_exit(server: Arbiter, worker: Worker) -> None:
+    """Say so if the worker ended for want of memory: gunicorn knows of the SIGKILL alone."""
+    global killed
+    before, killed = killed, oom.kills()
+    if killed > before:
+        log.error(oom.REASON, worker.pid)
 
 
 def on_exit(server: Arbiter) -> None:

@@ -7,4 +7,16 @@ replicas() {
 }
 
 # why_ended CONTAINER: print in one line why it ended or does not get ready.
-why_ended() { echo "$(docker inspect --format '{{.State.Error}}' "$1")$(docker logs --tail 50 "$1" 2>&1 | last_words)"; }
+why_ended() {
+  local killed limit
+  # A restart clears OOMKilled. Without --until, it would wait for more events.
+  killed=$(docker inspect --format '{{if .State.OOMKilled}}killed{{end}}' "$1")$(
+    docker events --since 10s --until 0s --filter event=oom --filter "container=$1"
+  )
+  if [[ -n $killed ]]; then
+    limit=$(docker inspect --format '{{.HostConfig.Memory}}' "$1")
+    echo "out of memory: the kernel ended a process; the limit is $((limit >> 20)) MiB (deploy.resources.limits.memory in compose.yaml)"
+  else
+    echo "$(docker inspect --format '{{.State.Error}}' "$1")$(docker logs --tail 50 "$1" 2>&1 | last_words)"
+  fi
+}

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # Waits for local processes. Sourced, from the root of the repository.
 
-HOPELESS='cannot be served|Application startup failed'  # a replica that cannot start logs this last
+# A replica that cannot start logs this last; of gunicorn, which starts another worker, that is all there is to see.
+HOPELESS='cannot be served|Application startup failed|Perhaps out of memory'
 
 # await_ready: return 0 when all are ready; 1, with the name of one that has ended in `ended`, or after START_SECONDS, with
 # the name of one that is not ready in `late`.
@@ -33,4 +34,13 @@ complaints() {
     grep -HE "$HOPELESS" .run/*-?.log | sed 's|^.run/\(.*\).log:.*|\1|'
     sed -n 's/.* exited: \([^ ]*\) (.*not expected).*/\1/p' .run/supervisord.log
   } 2>/dev/null | sort
+}
+
+# why_ended PROCESS: print in one line why it has ended.
+why_ended() {
+  if grep -q "exited: $1 (terminated by SIGKILL" .run/supervisord.log; then
+    echo 'killed (SIGKILL); perhaps the machine is out of memory'
+  else
+    last_words <".run/$1.log"
+  fi
 }
