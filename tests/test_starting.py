@@ -1,8 +1,11 @@
-"""`up`, where something is in its way: a slow or greedy application, a service that crashes or is left out."""
+"""`up`, where something is in its way: a slow or greedy application, a service that crashes or is left out, Ctrl-C."""
 
 import os
 import re
+import signal
 import subprocess
+import time
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -138,3 +141,28 @@ def test_a_replica_that_is_out_of_memory_is_reported_as_such(any_stack: Stack, s
     assert re.search(f"^roll: {said}", done.stderr, re.MULTILINE)
     assert "Out of memory: the kernel ended process" in done.stderr  # the end of its log
     any_stack.wait_whole()
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.3, 0.8, 1.5, 3.0])
+def test_an_interrupted_up_leaves_nothing(any_stack: Stack, moment: float) -> None:
+    any_stack.down()
+    up = subprocess.Popen(
+        any_stack.up_command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | application("asgi", "slow"),  # it would start for longer
+        start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # background jobs may ignore it
+    )
+    assert up.stdout is not None
+    up.stdout.readline()
+    time.sleep(moment)
+    os.killpg(up.pid, signal.SIGINT)
+    up.communicate()
+    assert up.returncode
+    assert not left_running()
+    assert not RUN.exists()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(any_stack.url)
