@@ -159,7 +159,7 @@ def test_a_bad_image_is_not_rolled_out_and_costs_nothing(
 def test_a_rolling_replacement_that_is_interrupted_costs_nothing_and_says_what_it_leaves(
     journaled: Journaled, when: str, sent: signal.Signals
 ) -> None:
-    """Before the new replicas are ready, roll removes them. Later, the command that it prints removes the old ones."""
+    """Before the new replicas are ready, roll removes them. Later, the next one drains the old ones that are left."""
     before = journaled.stack.instances("wsgi")
     with traffic(journaled) as seen:
         roll = subprocess.Popen(
@@ -176,7 +176,8 @@ def test_a_rolling_replacement_that_is_interrupted_costs_nothing_and_says_what_i
         os.killpg(roll.pid, sent)
         _, complaints = roll.communicate()
         if when != "starting":
-            run("bash", "-c", complaints.rpartition(": ")[2])
+            assert complaints.rpartition(": ")[2] == "./scripts/roll wsgi\n"
+            assert "an interrupted roll has left" in run("./scripts/roll", "wsgi").stdout
     assert roll.returncode == 1
     assert_kept(journaled, seen)
     journaled.stack.wait_whole()

@@ -6,6 +6,17 @@ replicas() {
   docker compose ps --all --no-trunc --format '{{.ID}} {{.Label "com.docker.compose.oneoff"}}' "$@" | sed -n 's/ False$//p'
 }
 
+# leftovers SERVICE: print those old replicas that an interrupted roll has left over. Their names say how many there were
+# before it, so that they are no longer too many if someone has scaled the service since.
+leftovers() {
+  replicas "$1" | xargs docker inspect --format '{{.Id}} {{.Name}}' | awk '
+    sub(/.*-old-of-/, "", $2) {old[++found] = $1; intended = $2}
+    END {for (i = 1; i <= found && i <= NR - intended; i++) print old[i]}'
+}
+
+# slots: print how many replicas of each service HAProxy can send requests to.
+slots() { sed -n 's/^  presetenv SLOTS \([0-9]*\).*/\1/p' haproxy/haproxy.cfg; }
+
 # why_ended CONTAINER: print in one line why it ended or does not get ready.
 why_ended() {
   local killed limit
