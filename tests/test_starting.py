@@ -14,7 +14,7 @@ import pytest
 from handle import ROOT, RUN, run
 from stack import Stack, status
 from test_any_application import FOREIGN
-from test_scripts import PROJECT
+from test_scripts import PROJECT, assert_refused
 
 ADDED = """
 services:
@@ -166,3 +166,10 @@ def test_an_interrupted_up_leaves_nothing(any_stack: Stack, moment: float) -> No
     assert not RUN.exists()
     with pytest.raises(httpx.ConnectError):
         httpx.get(any_stack.url)
+
+
+@pytest.mark.compose
+def test_another_clone_does_not_replace_the_stack_that_runs(stack: Stack, copy: Path) -> None:
+    for script in ("up", "roll"):
+        assert_refused(call(copy, f"./scripts/{script}"), f"was started in {ROOT}:", "COMPOSE_PROJECT_NAME")
+    stack.wait_whole()

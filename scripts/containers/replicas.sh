@@ -17,6 +17,15 @@ leftovers() {
 # slots: print how many replicas of each service HAProxy can send requests to.
 slots() { sed -n 's/^  presetenv SLOTS \([0-9]*\).*/\1/p' haproxy/haproxy.cfg; }
 
+# check_folder: fail if another clone of the repository has started the stack that runs. (A folder that is gone was moved.)
+check_folder() {
+  local folder
+  folder=$(docker compose ps --format '{{.Label "com.docker.compose.project.working_dir"}}' | sort -u | head -n 1)
+  [[ ! -d $folder || $folder -ef . ]] ||
+    fail "the stack that runs was started in $folder: end it (./scripts/down), or give this folder another" \
+      "COMPOSE_PROJECT_NAME, HTTP_PORT and ADMIN_PORT (in .env)"
+}
+
 # why_ended CONTAINER: print in one line why it ended or does not get ready.
 why_ended() {
   local killed limit
