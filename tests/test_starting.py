@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handle import ROOT, RUN, run
+from handle import ROOT, RUN, run, wait_until
 from stack import Stack, status
 from test_any_application import FOREIGN
 from test_scripts import PROJECT, assert_refused
@@ -172,4 +172,19 @@ def test_an_interrupted_up_leaves_nothing(any_stack: Stack, moment: float) -> No
 def test_another_clone_does_not_replace_the_stack_that_runs(stack: Stack, copy: Path) -> None:
     for script in ("up", "roll"):
         assert_refused(call(copy, f"./scripts/{script}"), f"was started in {ROOT}:", "COMPOSE_PROJECT_NAME")
+    stack.wait_whole()
+
+
+@pytest.mark.compose
+@pytest.mark.full
+def test_more_replicas_than_haproxy_has_slots_are_reported(stack: Stack) -> None:
+    scaled = ("docker", "compose", "up", "--no-recreate", "--no-deps", "--no-start", "--scale=wsgi=17", "wsgi")
+    run(*scaled)
+    refused = run("./scripts/roll", "wsgi", check=False)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "wsgi has 17 replicas; a roll needs twice as many slots, but HAProxy has 16" in refused.stderr
+    assert "wsgi has 17 replicas; HAProxy has slots for 16" in run("./scripts/up").stderr
+    wait_until(
+        lambda: len(run("docker", "compose", "ps", "--all", "--quiet", "wsgi").stdout.split()) == 3, "3 are left"
+    )
     stack.wait_whole()
