@@ -16,6 +16,12 @@ from stack import Stack, status
 from test_any_application import FOREIGN
 from test_scripts import PROJECT, assert_refused
 
+SHOP = """
+services:
+  wsgi:
+    build: {additional_contexts: {application: shop}}
+    environment: {WSGI_APP: "till:application"}
+"""
 ADDED = """
 services:
   worker:
@@ -56,19 +62,21 @@ def test_docker_compose_up_says_at_once_that_haproxy_cannot_read_its_files(any_s
         call(copy, "./scripts/down")
 
 
-def test_a_service_with_no_replicas_is_left_out(any_stack: Stack, service: str) -> None:
+def test_an_application_in_a_folder_of_its_own_is_served_or_refused(any_stack: Stack, copy: Path) -> None:
     any_stack.down()
-    (other,) = {"wsgi", "asgi"} - {service}
-    said = run(*any_stack.up_command, env={f"{service.upper()}_REPLICAS": "0"}).stdout
+    (copy / "shop").mkdir()
+    (copy / "shop/till.py").write_text((ROOT / "tests/foreign/wsgi.py").read_text())
+    (copy / "shop/compose.yaml").write_text(SHOP)
+    done = call(copy, *any_stack.up_command, COMPOSE_FILE="compose.yaml:shop/compose.yaml")
+    if "--local" in any_stack.up_command:
+        assert_refused(done, "not the application that shop/compose.yaml names")
+        return
     try:
-        assert f"{any_stack.url}/{other}/whoami " in said
-        assert f"{any_stack.url}/{service}/" not in said
-        assert status(f"{any_stack.admin}/readyz") == 200
-        assert status(f"{any_stack.url}/{other}/json") == 200
-        answer = httpx.get(f"{any_stack.url}/{service}/json")
-        assert (answer.status_code, answer.json()["detail"]) == (503, "no replica is available; try again")
+        assert done.returncode == 0, done.stderr
+        assert f"{any_stack.url}/wsgi/ " in done.stdout
+        assert f"{any_stack.url}/asgi/whoami " in done.stdout
     finally:
-        any_stack.down()
+        call(copy, "./scripts/down")
 
 
 def test_an_application_that_is_not_ready_in_time_is_named_with_the_setting(any_stack: Stack, service: str) -> None:
@@ -166,6 +174,21 @@ def test_an_interrupted_up_leaves_nothing(any_stack: Stack, moment: float) -> No
     assert not RUN.exists()
     with pytest.raises(httpx.ConnectError):
         httpx.get(any_stack.url)
+
+
+def test_a_service_with_no_replicas_is_left_out(any_stack: Stack, service: str) -> None:
+    any_stack.down()
+    (other,) = {"wsgi", "asgi"} - {service}
+    said = run(*any_stack.up_command, env={f"{service.upper()}_REPLICAS": "0"}).stdout
+    try:
+        assert f"{any_stack.url}/{other}/whoami " in said
+        assert f"{any_stack.url}/{service}/" not in said
+        assert status(f"{any_stack.admin}/readyz") == 200
+        assert status(f"{any_stack.url}/{other}/json") == 200
+        answer = httpx.get(f"{any_stack.url}/{service}/json")
+        assert (answer.status_code, answer.json()["detail"]) == (503, "no replica is available; try again")
+    finally:
+        any_stack.down()
 
 
 @pytest.mark.compose
