@@ -107,7 +107,7 @@ def test_up_refuses_a_bad_configuration(up: tuple[str, ...], copy: Path) -> None
     (copy / ".venv").symlink_to(ROOT / ".venv")
     result = subprocess.run(up, cwd=copy, capture_output=True, text=True, check=False)
     assert result.returncode == 2
-    assert "haproxy.cfg" in result.stderr.splitlines()[-1]
+    assert "haproxy/*.cfg" in result.stderr.splitlines()[-1]
     assert "nonsense" in result.stderr
     assert not (copy / ".run").exists()
 

@@ -57,7 +57,7 @@ def test_docker_compose_up_says_at_once_that_haproxy_cannot_read_its_files(any_s
         done = call(copy, "docker", "compose", "up", "--wait", "haproxy")
         assert done.returncode == 1
         assert 'service "haproxy-can-read-its-files" didn\'t complete successfully' in done.stderr
-        assert "haproxy.cfg : Permission denied" in call(copy, "docker", "compose", "logs").stdout
+        assert "haproxy : Permission denied" in call(copy, "docker", "compose", "logs").stdout
     finally:
         call(copy, "./scripts/down")
 

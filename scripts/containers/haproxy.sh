@@ -2,7 +2,7 @@
 # HAProxy's container, for ./scripts/reload. Sourced.
 
 # shellcheck disable=SC2034
-config=/usr/local/etc/haproxy/haproxy.cfg state=/var/lib/haproxy/server-state master=1
+config=/usr/local/etc/haproxy state=/var/lib/haproxy/server-state master=1
 
 there() { docker compose exec -T haproxy "$@"; }
 ask() { there socat /var/lib/haproxy/admin.sock - <<<"$1"; }

@@ -46,8 +46,9 @@ def proxy(name: str, image: str, mount: str, **settings: str) -> Iterator[str]:
     """Run one more proxy in front of the replicas of the project PROJECT."""
     name = f"{PROJECT}-{name}"
     environment = [f"--env={key}={value}" for key, value in settings.items()]
+    command = ["haproxy", "-f", "/usr/local/etc/haproxy"] if image == HAPROXY else []
     limits = ["--tmpfs=/var/lib/haproxy:uid=99", "--log-opt=max-size=10m", f"--network={PROJECT}_edge"]
-    run("docker", "create", "--name", name, f"--volume={mount}:ro", *limits, *environment, image)
+    run("docker", "create", "--name", name, f"--volume={mount}:ro", *limits, *environment, image, *command)
     try:
         run("docker", "network", "connect", f"{PROJECT}_backend", name)
         run("docker", "start", name)
