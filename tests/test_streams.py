@@ -71,7 +71,7 @@ def test_what_is_older_gets_a_gap_that_says_from_where(stack: Stack, service: st
         assert next(events).id == gap.data["to"] + 1
 
 
-@pytest.mark.parametrize("last", ["abc", "-1", "1.5", "+5", "1_0", "9" * 30, str(int(time.time()) * 2), "", "٣"])
+@pytest.mark.parametrize("last", ["abc", "-1", "1.5", "+5", "1_0", "9" * 30, str(int(time.time()) * 2), "٣"])
 def test_a_last_event_id_that_is_none_gets_422(client: httpx.Client, service: str, last: str) -> None:
     answer = client.get(f"/{service}/events", headers={b"Last-Event-ID": last.encode()})
     assert assert_problem(answer, 422)["field"] == "Last-Event-ID"
