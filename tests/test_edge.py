@@ -295,7 +295,7 @@ def test_after_all_this_every_replica_is_the_one_it_was(
     assert len(instances) == 3
     for name in instances:
         same = set(started[name]) & set(stack.pids(name))  # a container's health checks come and go
-        assert len(same) == {"wsgi": 2, "asgi": 1}[service], name
+        assert len(same) >= {"wsgi": 2, "asgi": 1}[service], name
     log = stack.log(service)
     assert "Traceback" not in log
     assert '"level": "critical"' not in log
