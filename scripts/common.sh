@@ -53,7 +53,7 @@ ready() {
     { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || return 1
     printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3
     status=''
-    read -r -t 5 _ status _ <&3 2>/dev/null || true  # a process that has just died resets the connection
+    read -r -t 2 _ status _ <&3 2>/dev/null || true  # a process that has just died resets the connection
     exec 3>&-
     [[ $status == 200 ]] || return 1
   done
