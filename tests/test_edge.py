@@ -308,7 +308,7 @@ def test_without_replicas_only_that_service_gets_503(client: httpx.Client, stack
         with Load(f"{stack.url}/{service}/json", clients=6) as load:
             stack.stop_service(service)
             wait_until(lambda: client.get(f"/{service}/json").status_code == 503, "the service is gone")
-        assert set(load.outcomes) == {"200", "503"}, load.outcomes
+        assert {"200", "503"} <= set(load.outcomes) <= {"200", "502", "503"}, load.outcomes
         for path in ("json", "events"):
             answer = client.get(f"/{service}/{path}")
             assert_problem(answer, 503)

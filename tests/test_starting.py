@@ -138,7 +138,7 @@ def test_a_replica_that_is_out_of_memory_is_reported_as_such(any_stack: Stack, s
         assert done.returncode == 1
         assert re.search(rf"^up: {service}-\d ended: .*[Oo]ut of memory", done.stderr, re.MULTILINE)
         return
-    limit = {"wsgi": 256, "asgi": 512}[service]
+    limit = {"wsgi": 512, "asgi": 768}[service]
     said = rf"{service}.*: out of memory: .* {limit} MiB \(deploy.resources.limits.memory"
     done = run("./scripts/up", env=application(service, "greedy"), check=False)
     assert done.returncode == 1
