@@ -308,7 +308,9 @@ def test_without_replicas_only_that_service_gets_503(client: httpx.Client, stack
         with Load(f"{stack.url}/{service}/json", clients=6) as load:
             stack.stop_service(service)
             wait_until(lambda: client.get(f"/{service}/json").status_code == 503, "the service is gone")
-        assert {"200", "503"} <= set(load.outcomes) <= {"200", "502", "503"}, load.outcomes
+        # They serve while they drain. As the last of them ends, each client may lose the request in flight.
+        assert {"200", "503"} <= set(load.outcomes) <= {"200", "502", "503", "RemoteProtocolError"}, load.outcomes
+        assert load.outcomes["502"] + load.outcomes["RemoteProtocolError"] <= 12
         for path in ("json", "events"):
             answer = client.get(f"/{service}/{path}")
             assert_problem(answer, 503)
