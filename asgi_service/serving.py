@@ -88,7 +88,7 @@ def takes(function: Any, count: int) -> bool:
     except TypeError:
         return False
     except ValueError:  # a builtin, which does not tell
-        return True
+        pass
     return True
 
 
@@ -218,14 +218,14 @@ class Host:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer health checks here; pass everything else to the application."""
         kind = scope["type"]
+        if kind not in ("http", "websocket"):
+            return await self.application(scope, receive, send)
         if kind == "http" and scope["path"] in ("/livez", "/readyz"):
-            await health(send, away=self.draining and scope["path"] == "/readyz")
-        elif kind == "http":
-            adopt_proxy_headers(scope)
+            return await health(send, away=self.draining and scope["path"] == "/readyz")
+        adopt_proxy_headers(scope)
+        if kind == "http":
             await self._answer(scope, receive, send)
         else:
-            if kind == "websocket":
-                adopt_proxy_headers(scope)
             await self._serve(scope, receive, send, lambda: None)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:

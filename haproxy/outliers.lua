@@ -47,8 +47,7 @@ local function compare(backend)
     local base = window.base[name] or count
     if count.total < base.total then base = {total = 0, failed = 0} end  -- its counters were cleared
     window.base[name] = base
-    found[name] = {total = count.total, failed = count.failed, up = count.up,
-                   responses = count.total - base.total, failures = count.failed - base.failed}
+    count.responses, count.failures = count.total - base.total, count.failed - base.failed
   end
   return found
 end

@@ -199,6 +199,10 @@ class Stack:
         """Return what the service, or `haproxy`, has logged."""
         raise NotImplementedError
 
+    def log_lines(self, service: str) -> list[dict[str, Any]]:
+        """Return those lines of the log of the service, or `haproxy`, that are JSON, parsed."""
+        return [json.loads(line) for line in self.log(service).splitlines() if line.startswith("{")]
+
     def access_log(self) -> list[dict[str, Any]]:
         """Return HAProxy's access log, parsed."""
-        return [json.loads(line) for line in self.log("haproxy").splitlines() if line.startswith("{")]
+        return self.log_lines("haproxy")

@@ -1,6 +1,5 @@
 """What HTTP forbids is refused, and what it allows passes: the demonstrations, through HAProxy."""
 
-import json
 import re
 import socket
 import time
@@ -171,7 +170,7 @@ def test_an_empty_last_event_id_is_none(client: httpx.Client, service: str) -> N
 
 def test_both_logs_call_the_request_id_and_the_time_the_same(client: httpx.Client, stack: Stack) -> None:
     asked = client.post("/asgi/echo", content=b"x").headers["x-request-id"]
-    told = wait_until(lambda: [json.loads(line) for line in stack.log("asgi").splitlines() if asked in line], "it logs")
+    told = wait_until(lambda: [one for one in stack.log_lines("asgi") if one.get("request_id") == asked], "it logs")
     (line,) = wait_until(lambda: [line for line in stack.access_log() if line["request_id"] == asked], "HAProxy logs")
     for logged in (line, told[0]):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", logged["time"])

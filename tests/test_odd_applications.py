@@ -1,7 +1,6 @@
 """What applications do that a server or a balancer may not expect: each passes as the plain server would pass it."""
 
 import itertools
-import json
 import statistics
 import time
 from collections import Counter
@@ -156,14 +155,9 @@ def test_a_warning_about_a_bad_request_is_not_logged_under_another_requests_id(o
     for _ in range(3):
         broken = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
         replica_says(odd, broken)
-    warned = [line for line in json_lines(odd.log("wsgi")) if "nvalid" in line["message"]]
+    warned = [line for line in odd.log_lines("wsgi") if "nvalid" in line["message"]]
     assert warned
     assert not [line for line in warned if "request_id" in line]
-
-
-def json_lines(log: str) -> list[dict[str, str]]:
-    """Return the log's lines that are JSON."""
-    return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
 
 
 def replica_says(odd: Stack, request: bytes) -> None:

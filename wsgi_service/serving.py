@@ -101,7 +101,7 @@ def takes(function: Any, count: int) -> bool:
     except TypeError:
         return False
     except ValueError:  # a builtin, which does not tell
-        return True
+        pass
     return True
 
 
