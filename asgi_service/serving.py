@@ -35,7 +35,7 @@ REQUEST_LIMIT = 2 * int(os.environ.get("ASGI_MAXCONN", "100"))  # HAProxy's for 
 STREAM_LIMIT = int(os.environ.get("ASGI_STREAMS", "4000"))
 LARGE_BYTES = 1024 * 1024  # frameworks keep a body up to this size in memory, and a larger one in /tmp
 LARGE_LIMIT = 16  # bodies over LARGE_BYTES at a time, for which memory and /tmp have room
-TEMPORARY = tempfile.gettempdir()
+TEMPORARY = tempfile.gettempdir()  # found before it may be full: Python then says that there is none
 QUEUE_SECONDS = 3.0  # as HAProxy's `timeout queue`
 _allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").replace(" ", "").split(",")
 TRUSTED = None if "*" in _allowed else [ipaddress.ip_network(network, strict=False) for network in _allowed if network]

@@ -93,7 +93,7 @@ def replicas(stack: Stack, answers: Iterable[httpx.Response]) -> set[str]:
     identities = {answer.headers["x-request-id"] for answer in answers}
 
     def logged() -> list[str]:
-        found = [line["server"] for line in stack.access_log() if line["id"] in identities]
+        found = [line["server"] for line in stack.access_log() if line["request_id"] in identities]
         return found if len(found) == len(identities) else []
 
     return set(wait_until(logged, "all are logged"))

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "5"))
 BODY_LIMIT = 16 * 1024 * 1024  # bytes: HAProxy's limit for bodies of a declared length
-SPOOL_BYTES = 1024 * 1024  # of a body of unknown length stay in memory; more go to a file
+SPOOL_BYTES = 1024 * 1024  # of a body of unknown length stay in memory; more go to a file in TEMPORARY
+TEMPORARY = tempfile.gettempdir()  # found before it may be full: Python then says that there is none
 STREAM_LIMIT = int(os.environ.get("WSGI_STREAMS", "2"))
 _allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").replace(" ", "").split(",")
 TRUSTED = None if "*" in _allowed else [ipaddress.ip_network(network, strict=False) for network in _allowed if network]
@@ -277,7 +278,7 @@ def measure_body(environ: "WSGIEnvironment") -> tuple[str, str] | None:
 
     PEP 3333 has no body without CONTENT_LENGTH, and most frameworks take it for empty.
     """
-    body = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 - the application reads it
+    body = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=TEMPORARY)  # noqa: SIM115 - the application reads it
     size = 0
     try:
         while chunk := environ["wsgi.input"].read(65536):
