@@ -91,7 +91,7 @@ def statistics(listed: str) -> list[Row]:
     return list(csv.DictReader(listed.removeprefix("# ").splitlines()))
 
 
-def servers_up(rows: Iterable[Row], backend: str) -> list[Row]:
-    """Return the backend's servers that HAProxy sends requests to."""
-    servers = (row for row in rows if row["pxname"] == backend and row["type"] == SERVER)
+def servers_up(rows: Iterable[Row], service: str, kind: str = "retriable") -> list[Row]:
+    """Return the servers to which HAProxy sends the service's requests of this kind, which have a backend."""
+    servers = (row for row in rows if row["pxname"] == f"{service}_{kind}" and row["type"] == SERVER)
     return [row for row in servers if row["status"].startswith("UP")]  # `UP 1/2` has failed a check

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,6 +19,7 @@ import httpx
 
 from handle import ROOT, SERVICES, Row, StackError, run, servers_up, statistics, wait_until
 
+KINDS = ("retriable", "sent_once", "streams")  # each service has a backend for each kind of request
 LOAD_PYTHON = ROOT / ".venv/load/bin/python"
 
 
@@ -101,26 +103,26 @@ class Stack:
                     found.add(answer.json()["instance"])
         return found
 
-    def up_servers(self, backend: str) -> int:
-        """Return how many servers of the backend HAProxy sends requests to."""
-        return len(servers_up(self.statistics(), backend))
+    def up_servers(self, service: str, kind: str = "retriable") -> int:
+        """Return how many replicas HAProxy sends the service's requests of this kind to."""
+        return len(servers_up(self.statistics(), service, kind))
 
     def statistics(self) -> list[Row]:
         """Return HAProxy's statistics."""
         return statistics(httpx.get(f"{self.admin}/stats;csv", timeout=30).text)
 
-    def is_whole(self, backend: str) -> bool:
-        """Tell whether the backend has its three replicas."""
-        return self.up_servers(backend) == 3
+    def is_whole(self, service: str, kind: str = "retriable") -> bool:
+        """Tell whether the service has its three replicas up."""
+        return self.up_servers(service, kind) == 3
 
     def haproxy_is_old(self) -> bool:
         """Tell whether this is HAProxy 2: it knows no 431, and answers what is no HTTP with a page of its own."""
         return "HAProxy version 2." in httpx.get(f"{self.admin}/stats").text
 
     def wait_whole(self) -> None:
-        """Wait until three replicas of every backend are up."""
-        for backend in (service + kind for service in SERVICES for kind in ("", "_once", "_streams")):
-            wait_until(partial(self.is_whole, backend), f"{backend} has 3 replicas up")
+        """Wait until three replicas are up in every backend."""
+        for service, kind in product(SERVICES, KINDS):
+            wait_until(partial(self.is_whole, service, kind), f"{service}_{kind} has 3 replicas up")
 
     def pids(self, instance: str) -> list[int]:
         """Return the replica's processes, the one that was started first."""

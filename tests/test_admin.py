@@ -14,7 +14,7 @@ def test_the_admin_port_has_health_readiness_metrics_and_statistics(stack: Stack
     for path in ("/healthz", "/readyz"):
         assert httpx.get(f"{stack.admin}{path}").status_code == 200
     metrics = httpx.get(f"{stack.admin}/metrics").text
-    for backend in ("wsgi", "wsgi_streams", "asgi", "asgi_streams"):
+    for backend in ("wsgi_retriable", "wsgi_streams", "asgi_retriable", "asgi_streams"):
         assert re.search(
             rf'^haproxy_server_status{{proxy="{backend}",server="{backend[:4]}-1",state="UP"}} 1$',
             metrics,
@@ -52,7 +52,7 @@ def test_the_access_log_has_a_line_of_json_for_each_request(client: httpx.Client
     (line,) = wait_until(
         lambda: [line for line in stack.access_log() if line["request_id"] == request_id], "it is logged"
     )
-    assert (line["method"], line["status"], line["backend"]) == ("GET", 200, service)
+    assert (line["method"], line["status"], line["backend"]) == ("GET", 200, f"{service}_retriable")
     assert line["uri"].startswith(f"/{service}/wait?seconds=0.2&quote=")
     assert re.fullmatch(rf"{service}-\d+", line["server"])
     assert line["ms"]["response"] >= 200

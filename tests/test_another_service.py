@@ -94,7 +94,7 @@ def test_a_third_service_answers_scales_rolls_and_drains(reports: Path, any_stac
     assert httpx.get(f"{any_stack.url}/reports").headers["location"] == "/reports/"
     assert httpx.get(f"{any_stack.url}/reports/livez").status_code == 404
     assert httpx.get(f"{any_stack.url}/asgi/json").json() == {"message": "Hello, World!"}
-    wait_until(lambda: any_stack.up_servers("reports_streams") == 3, "three replicas of the third service are up")
+    wait_until(lambda: any_stack.up_servers("reports", "streams") == 3, "three replicas of the third service are up")
     if "--local" in any_stack.up_command:
         return
     with Load(f"{any_stack.url}/reports/") as load:

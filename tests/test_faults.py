@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import product, starmap
 
 import httpx
 import pytest
@@ -18,7 +19,7 @@ from held import Held
 from journaled import Journaled
 from ledger import Ledger
 from load import Load
-from stack import Stack
+from stack import KINDS, Stack
 from traffic import assert_kept, assert_streams_stayed, cut_off, logged, masked, path_of, quick_traffic, traffic
 
 
@@ -29,13 +30,13 @@ def victims(stack: Stack) -> list[str]:
 
 def is_given_up(stack: Stack) -> bool:
     """Return whether each service is down to two replicas, in the backends with and without retries."""
-    return all(stack.up_servers(service + kind) == 2 for service in SERVICES for kind in ("", "_once"))
+    return all(stack.up_servers(service, kind) == 2 for service in SERVICES for kind in ("retriable", "sent_once"))
 
 
-def all_are_busy(stack: Stack, *backends: str) -> bool:
-    """Return whether each server of these backends has a request in flight."""
+def all_are_busy(stack: Stack, *kinds: tuple[str, str]) -> bool:
+    """Return whether each replica has a request of these services and kinds in flight."""
     rows = stack.statistics()
-    return all(row["scur"] != "0" for backend in backends for row in servers_up(rows, backend))
+    return all(row["scur"] != "0" for service, kind in kinds for row in servers_up(rows, service, kind))
 
 
 def test_the_ledger_finds_what_was_dropped_and_doubled_and_nothing_else(journaled: Journaled, service: str) -> None:
@@ -234,8 +235,7 @@ def test_of_a_service_whose_replicas_fail_every_check_the_replicas_are_asked_all
     with ExitStack() as frozen:
         for name in names:
             frozen.enter_context(stack.frozen(name))
-        backends = [f"{service}{kind}" for service in SERVICES for kind in ("", "_once", "_streams")]
-        wait_until(lambda: not any(map(stack.up_servers, backends)), "all are given up")
+        wait_until(lambda: not any(starmap(stack.up_servers, product(SERVICES, KINDS))), "all are given up")
         gets = [Ledger(f"{stack.url}/{service}/whoami", 2) for service in SERVICES]
         posts = [Ledger(f"{stack.url}/{service}/entry/{{id}}", 2, "POST") for service in SERVICES]
         streams = [Held(stack.url, service) for service in SERVICES]
@@ -279,8 +279,8 @@ def test_a_post_is_sent_again_only_with_a_key_that_the_operator_says_is_honoured
         Ledger(f"{stack.url}/{honoured}/{entry}", 12, "POST") as keyless,
     ):
         pids = [pid for name in victims(stack) for pid in stack.pids(name)]
-        backends = (honoured, f"{honoured}_once", f"{other}_once")
-        wait_until(partial(all_are_busy, stack, *backends), "each replica runs a POST of each ledger")
+        kinds = ((honoured, "retriable"), (honoured, "sent_once"), (other, "sent_once"))
+        wait_until(partial(all_are_busy, stack, *kinds), "each replica runs a POST of each ledger")
         stack.kill(*pids)
         time.sleep(1)
     for ledger in (safe, unsafe, keyless):

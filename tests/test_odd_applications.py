@@ -185,11 +185,10 @@ def sick(stack: Stack, service: str) -> Iterator[str]:
         run(*inside, "rm", f"/tmp/sick-{name}")
 
 
-@pytest.mark.parametrize("kind", ["", "once", "streams"])
+@pytest.mark.parametrize("kind", ["retriable", "sent_once", "streams"])
 def test_a_replica_that_fails_at_once_is_ejected_and_comes_back(odd: Stack, service: str, kind: str) -> None:
     headers = {"Accept": "text/event-stream"} if kind == "streams" else {}
-    method = "POST" if kind == "once" else "GET"
-    backend = f"{service}_{kind}".rstrip("_")
+    method = "POST" if kind == "sent_once" else "GET"
     counted: list[Counter[str]] = []
     with sick(odd, service), ThreadPoolExecutor(12) as clients:
         for _ in range(4):
@@ -207,8 +206,8 @@ def test_a_replica_that_fails_at_once_is_ejected_and_comes_back(odd: Stack, serv
     assert set(counted[0]) <= {"200", "500"}
     assert counted[0]["500"] < 0.4 * counted[0].total() + 10  # a busy machine may answer few at first
     assert sum(second["500"] for second in counted[2:]) / sum(second.total() for second in counted[2:]) < 0.05
-    assert f"Server {backend}/" in odd.log("haproxy")
-    wait_until(lambda: odd.up_servers(backend) == 3, "it is back", 30)
+    assert f"Server {service}_{kind}/" in odd.log("haproxy")
+    wait_until(lambda: odd.up_servers(service, kind) == 3, "it is back", 30)
 
 
 def test_a_route_that_fails_everywhere_ejects_no_replica(odd: Stack, service: str) -> None:

@@ -48,7 +48,7 @@ def test_a_reload_under_saturation_costs_no_replica(journaled: Journaled) -> Non
             time.sleep(2)
             run("./scripts/reload")
             for _ in range(10):
-                assert stack.up_servers("wsgi") == stack.up_servers("wsgi_once") == 3
+                assert stack.up_servers("wsgi") == stack.up_servers("wsgi", "sent_once") == 3
                 time.sleep(0.2)
     for ledger in slow:
         assert set(ledger.failures) <= {"503"}, ledger.failures

@@ -101,9 +101,9 @@ def path_of(line: dict[str, Any]) -> str:
     return str(line["uri"]).partition("?")[0]
 
 
-def masked(stack: Stack, backend: str = "") -> dict[str, int]:
-    """Return HAProxy's count of retries and redispatches since it started, for all backends or one."""
-    rows = [row for row in stack.statistics() if row["svname"] == "BACKEND" and backend in ("", row["pxname"])]
+def masked(stack: Stack, service: str = "") -> dict[str, int]:
+    """Return HAProxy's count of retries and redispatches since it started, for all services or one."""
+    rows = [row for row in stack.statistics() if row["svname"] == "BACKEND" and row["pxname"].startswith(service)]
     return {name: sum(int(row[name] or 0) for row in rows) for name in ("wretr", "wredis")}
 
 
