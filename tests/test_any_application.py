@@ -163,11 +163,15 @@ def test_complaints_of_a_wsgi_application_are_lines_of_the_log_and_wait_for_nobo
 
 
 @pytest.mark.compose
-def test_a_folder_whose_file_has_the_name_of_one_of_the_servers_is_not_built(tmp_path: Path, service: str) -> None:
-    (tmp_path / "serving.py").touch()
+@pytest.mark.parametrize("name", ["serving.py", "serving/__init__.py"])
+def test_a_folder_with_the_name_of_one_of_the_servers_files_is_not_built(
+    tmp_path: Path, service: str, name: str
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
     built = run("docker", "build", "--build-context", f"application={tmp_path}", f"{service}_service", check=False)
     assert built.returncode != 0
-    assert "serving.py is the server's own" in built.stderr
+    assert f"{name.partition('/')[0]} is the server's own" in built.stderr
 
 
 def feed_lines(url: str, seconds: float, opened: list[str]) -> list[str]:
