@@ -9,7 +9,6 @@ import asyncio
 import importlib
 import inspect
 import ipaddress
-import json
 import logging
 import os
 import random
@@ -17,26 +16,19 @@ import re
 import sys
 import tempfile
 import traceback
-from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
-from functools import lru_cache
+from collections.abc import Awaitable, Callable
+from functools import lru_cache, partial
 from typing import Any
 
 import jsonlog
+from inflight import Admission, Message, Scope, Send, busy
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "5"))
-REQUEST_LIMIT = 2 * int(os.environ.get("ASGI_MAXCONN", "100"))  # HAProxy's for GETs, and the same again for the rest
 STREAM_LIMIT = int(os.environ.get("ASGI_STREAMS", "4000"))
-LARGE_BYTES = 1024 * 1024  # frameworks keep a body up to this size in memory, and a larger one in /tmp
-LARGE_LIMIT = 16  # bodies over LARGE_BYTES at a time, for which memory and /tmp have room
 TEMPORARY = tempfile.gettempdir()  # found before it may be full: Python then says that there is none
-QUEUE_SECONDS = 3.0  # as HAProxy's `timeout queue`
 _allowed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1").replace(" ", "").split(",")
 TRUSTED = None if "*" in _allowed else [ipaddress.ip_network(network, strict=False) for network in _allowed if network]
 BETWEEN = b"\n\n"  # a blank line ends an event, so the stream may end after it
@@ -147,40 +139,6 @@ class LongLived:
             pass  # the client or the application closed it first
 
 
-class Slots:
-    """Lets `count` requests be in flight; others wait in turn.
-
-    Not asyncio's Semaphore, which costs 2 us more for each request.
-    """
-
-    def __init__(self, count: int, what: str) -> None:
-        self.free, self.what = count, what
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    async def wait(self) -> bool:
-        """Wait for a slot that is released; return whether there was one in QUEUE_SECONDS."""
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            await asyncio.wait_for(turn, QUEUE_SECONDS)
-        except TimeoutError:
-            return False
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it was given a slot, and has no use for it any more
-                self.release()
-            raise
-        return True
-
-    def release(self) -> None:
-        """Give a slot back: to the first that waits, if any."""
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self.free += 1
-
-
 class Host:
     """An ASGI callable that wraps the application; see the module's docstring."""
 
@@ -189,8 +147,7 @@ class Host:
         self.draining = False
         self._drained_at = 0.0
         self._open: set[LongLived] = set()
-        self._requests = Slots(REQUEST_LIMIT, f"{REQUEST_LIMIT} requests, twice ASGI_MAXCONN,")
-        self._large = Slots(LARGE_LIMIT, f"{LARGE_LIMIT} bodies over {LARGE_BYTES} bytes or of unknown length")
+        self._admission = Admission()
         self._endings: set[asyncio.Task[None]] = set()
 
     def drain(self) -> None:
@@ -224,32 +181,9 @@ class Host:
             return await health(send, away=self.draining and scope["path"] == "/readyz")
         adopt_proxy_headers(scope)
         if kind == "http":
-            await self._answer(scope, receive, send)
+            await self._admission.admit(scope, send, partial(self._serve, scope, receive, send))
         else:
             await self._serve(scope, receive, send, lambda: None)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request once there is a slot, which it holds until its response is complete, or is a stream.
-
-        HAProxy's limits keep short requests below REQUEST_LIMIT. It cannot tell those that ask for a stream and get a
-        short response; here they count as the others do. Of requests with a large body there may be LARGE_LIMIT.
-        """
-        held: list[Slots] = []
-
-        def release() -> None:
-            while held:
-                held.pop().release()
-
-        try:
-            for slots in (self._requests, self._large) if may_be_large(scope) else (self._requests,):
-                if slots.free:
-                    slots.free -= 1
-                elif not await slots.wait():
-                    return await busy(send, f"this replica has {slots.what} in flight")
-                held.append(slots)
-            await self._serve(scope, receive, send, release)
-        finally:
-            release()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, release: Callable[[], None]) -> None:
         """Call the application; `release` gives the request's slot back as soon as it is a stream or complete."""
@@ -317,14 +251,6 @@ def is_event_stream(start: Message) -> bool:
     )
 
 
-def may_be_large(scope: Scope) -> bool:
-    """Return whether the request's body is larger than LARGE_BYTES, or of unknown length."""
-    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-        return False
-    headers = dict(scope["headers"])
-    return b"transfer-encoding" in headers or int(headers.get(b"content-length", 0)) > LARGE_BYTES
-
-
 def adopt_proxy_headers(scope: Scope) -> None:
     """Set the client's address, scheme and prefix where applications expect them (ASGI's scope).
 
@@ -354,15 +280,6 @@ async def health(send: Send, away: bool) -> None:
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"9" if away else b"3")]
     await send({"type": "http.response.start", "status": 404 if away else 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"draining\n" if away else b"ok\n"})
-
-
-async def busy(send: Send, detail: str) -> None:
-    """Return 503, and say which limit is reached."""
-    problem = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": f"{detail}; try again"}
-    body = json.dumps(problem).encode()
-    headers = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 503, "headers": [*headers, (b"retry-after", b"2")]})
-    await send({"type": "http.response.body", "body": body})
 
 
 def host() -> Host:

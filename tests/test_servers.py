@@ -12,7 +12,7 @@ from socket import create_server
 import httpx
 import pytest
 
-from handle import ROOT, wait_until
+from handle import ROOT, run, wait_until
 from stack import status
 from test_contract import assert_problem
 
@@ -113,6 +113,27 @@ def test_no_header_lets_a_client_past_the_limits_of_an_asgi_replica(small: str) 
         refused = [one.result() for one in asked if one.result().status_code != 200]
     assert len(refused) == 8
     assert all("twice ASGI_MAXCONN" in assert_problem(one, 503)["detail"] for one in refused)
+
+
+@pytest.mark.compose  # since Python 3.12, wait_for cancels what has ended in the same turn of the loop
+@pytest.mark.usefixtures("stack")
+def test_a_slot_that_is_released_as_a_wait_for_it_ends_is_not_lost() -> None:
+    code = """if True:
+        import asyncio, time
+        import inflight
+
+        async def main() -> None:
+            slots, loop = inflight.Slots(0, ""), asyncio.get_running_loop()
+            waiting = asyncio.create_task(slots.wait())
+            await asyncio.sleep(0)
+            end = loop.time() + inflight.QUEUE_SECONDS
+            loop.call_at(end - 0.01, slots.release)
+            loop.call_at(end - 0.02, time.sleep, 0.1)  # so the release and the end come in the same turn of the loop
+            await asyncio.wait([waiting])
+            print(int(waiting.result()) + slots.free)
+
+        asyncio.run(main())"""
+    assert run("docker", "compose", "exec", "-T", "asgi", "python", "-c", code).stdout == "1\n"
 
 
 def test_an_asgi_replica_has_as_many_event_streams_as_its_limit(small: str) -> None:
