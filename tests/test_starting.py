@@ -81,10 +81,10 @@ def test_an_application_in_a_folder_of_its_own_is_served_or_refused(any_stack: S
 
 def test_an_application_that_is_not_ready_in_time_is_named_with_the_setting(any_stack: Stack, service: str) -> None:
     any_stack.down()
-    done = run(*any_stack.up_command, env=application(service, "slow") | {"START_SECONDS": "8"}, check=False)
+    done = run(*any_stack.up_command, env=application(service, "slow") | {"START_SECONDS": "15"}, check=False)
     assert done.returncode == 1
-    assert re.search(rf"^up: .*{service}.*: not ready after \d of 8 s \(START_SECONDS\)$", done.stdout, re.MULTILINE)
-    assert re.search(rf"^up: .*{service}.*: not ready after 8 s \(START_SECONDS\)", done.stderr, re.MULTILINE)
+    assert re.search(rf"^up: .*{service}.*: not ready after \d+ of 15 s \(START_SECONDS\)$", done.stdout, re.MULTILINE)
+    assert re.search(rf"^up: .*{service}.*: not ready after 15 s \(START_SECONDS\)", done.stderr, re.MULTILINE)
     assert not left_running()
 
 
