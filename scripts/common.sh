@@ -18,6 +18,9 @@ service_names() { services | awk '{print $1}'; }
 # setting NAME: print the setting, whose name may be in lower case, such as wsgi_APP.
 setting() { awk -v name="$1" 'BEGIN {print ENVIRON[toupper(name)]}'; }
 
+# has_addon NAME: whether COMPOSE_FILE names it.
+has_addon() { [[ :${COMPOSE_FILE-}: == *:addons/$1/compose.yaml:* ]]; }
+
 # local_processes: whether supervisor runs here. (After a restart of the machine, another program may have its pid.)
 local_processes() {
   local pid

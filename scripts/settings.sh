@@ -1,9 +1,12 @@
 # shellcheck shell=bash
 # The settings that compose.yaml declares. Sourced, from the root of the repository, after common.sh.
 
-# declared_settings: print NAME|DEFAULT|ALLOWED|MEANING of each.
+# declared_settings: print NAME|DEFAULT|ALLOWED|MEANING of each, also of the addons that COMPOSE_FILE names.
 declared_settings() {
-  sed -nE 's/^  ([A-Z_]+): &[A-Z_]+ \$\{[A-Z_]+:-(.*)\} +# ([^;]+); (.*)$/\1|\2|\3|\4/p' compose.yaml
+  local file
+  tr ':' '\n' <<<"compose.yaml:${COMPOSE_FILE-}" | grep -xE 'compose.yaml|addons/[a-z]+/compose.yaml' | sort -u | while read -r file; do
+    sed -nE 's/^  ([A-Z_]+): &[A-Z_]+ \$\{[A-Z_]+:-(.*)\} +# ([^;]+); (.*)$/\1|\2|\3|\4/p' "$file"
+  done
 }
 
 # read_settings: export every setting: as the environment has it, else .env, else its default. Fail if one is not allowed.
@@ -17,9 +20,17 @@ read_settings() {
       fail "$name must be $allowed, not '$value' ($([[ $from_file == *"export $name="* ]] && echo 'set in .env; ')compose.yaml explains it)"
     export "$name=$value"
   done < <(declared_settings)
-  [[ $HTTP_PORT != "$ADMIN_PORT" ]] || fail "HTTP_PORT and ADMIN_PORT must differ, and are both $HTTP_PORT"
+  has_addon https || unset HTTPS_PORT  # HAProxy speaks HTTPS if this is set
+  ports_differ HTTP_PORT ADMIN_PORT
+  ports_differ HTTP_PORT HTTPS_PORT
+  ports_differ ADMIN_PORT HTTPS_PORT
   # With as many streams as requests, short requests would find no thread.
   ((WSGI_STREAMS < WSGI_MAXCONN)) || fail "WSGI_STREAMS must be less than WSGI_MAXCONN ($WSGI_MAXCONN), not '$WSGI_STREAMS'"
+}
+
+# ports_differ NAME NAME: fail if both settings are the same port.
+ports_differ() {
+  [[ ${!1-} != "${!2-}" ]] || fail "$1 and $2 must differ, and are both ${!1}"
 }
 
 # read_env_file: print, as commands, what .env sets and the environment does not. Docker Compose reads it in the same way.

@@ -22,7 +22,7 @@ export class Waiting extends Card {
     const missing = Array.from({length: Math.ceil(count / HOST_LIMIT) - this.frames.length}, () => {
       const frame = document.createElement("iframe"), host = `${this.service}-${this.opened++}.relay.localhost`;
       frame.hidden = true;
-      frame.src = `http://${host}:${location.port || 80}/page/relay`;
+      frame.src = `${location.origin.replace(location.hostname, host)}/page/relay`;
       const heard = new AbortController();
       const ready = new Promise(done => addEventListener("message", ({source}) => {
         if (source === frame.contentWindow) done(frame);

@@ -11,12 +11,4 @@ master=$(scripts/local/control pid stack:haproxy) || fail "HAProxy does not run 
 
 there() { "$@"; }
 arrange() { cat; }
-ask() {
-  .venv/local/bin/python - "$1" <<'END'
-import socket, sys
-with socket.socket(socket.AF_UNIX) as admin:
-    admin.connect(".run/admin.sock")
-    admin.sendall(sys.argv[1].encode() + b"\n")
-    sys.stdout.write("".join(iter(lambda: admin.recv(65536).decode(), "")))
-END
-}
+ask() { scripts/local/ask <<<"$1"; }
