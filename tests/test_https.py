@@ -13,7 +13,7 @@ import pytest
 from handle import ROOT, run, wait_until
 from http3 import HTTP3
 from load import Load
-from stack import Stack
+from stack import Stack, load
 from test_contract import (  # noqa: F401 - to be run once more, over HTTPS
     test_a_value_out_of_range_or_no_number_gets_422_with_field_and_range,
     test_a_wrong_method_gets_405_and_the_right_ones,
@@ -36,7 +36,7 @@ from test_streams import (  # noqa: F401
     test_websocket_echoes_and_ticks_at_the_clocks_numbers,
 )
 
-PORT = 18443
+PORT = int(os.environ.get("HTTPS_PORT") or 18443)
 HTTPS = {"COMPOSE_FILE": "compose.yaml:addons/https/compose.yaml", "HTTPS_PORT": str(PORT)}
 NAMES = ("other.example", "10.1.2.3")
 
@@ -168,6 +168,14 @@ def test_over_http_2_a_body_that_is_too_large_is_cut_off_with_413(
         assert ended.returncode == 92, ended  # HAProxy 2 resets the stream, and its response is lost
     else:
         assert ended.stdout.endswith(" 413 2"), ended
+
+
+def test_the_load_tests_load_the_https_port(stack: Stack) -> None:
+    ended = load("--smoke", "latency", "websockets")
+    assert ended.returncode in (0, 3), ended.stdout + ended.stderr  # a smoke run judges nothing
+    seen = [line for line in stack.access_log() if line["uri"] in ("/wsgi/json", "/asgi/json")]
+    assert len(seen) > 100
+    assert {line["status"] for line in seen} == {200}
 
 
 def test_a_certificate_that_changes_is_used_at_once_and_costs_no_request(

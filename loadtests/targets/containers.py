@@ -57,9 +57,14 @@ class Containers(Stack):
         container.reload()
         return str(container.attrs["NetworkSettings"]["Networks"][f"{self.project}_{network}"]["IPAddress"])
 
+    def _front(self, haproxy: Container) -> str:
+        """Return the URL of an HAProxy, which is one of HTTPS if it speaks that."""
+        secure = any(variable.startswith("HTTPS_PORT=") for variable in haproxy.attrs["Config"]["Env"])
+        return f"{'https' if secure else 'http'}://{self._address(haproxy, 'edge')}:{8443 if secure else 8080}"
+
     def url(self) -> str:
         """See Target. An address, so that no name lookup is measured."""
-        return f"http://{self._address(self._first('haproxy'), 'edge')}:8080"
+        return self._front(self._first("haproxy"))
 
     def answers(self) -> bool:
         """See Target."""
@@ -82,7 +87,7 @@ class Containers(Stack):
             self._keep(extra, self.stack_cores)
             whole = f"the HAProxy with {algorithm} has all replicas"
             wait_until(lambda: settled(statistics(self._show_stat(extra)), self.replicas), whole)
-        return f"http://{self._address(self.balancers[algorithm], 'edge')}:8080"
+        return self._front(self.balancers[algorithm])
 
     def served(self, algorithm: str) -> dict[str, int]:
         """Return how many requests each replica has got from the extra HAProxy with this algorithm, by its address."""

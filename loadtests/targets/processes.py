@@ -21,7 +21,9 @@ class Processes(Stack):
         super().__init__()
         # After a reboot the number may be another program's, which has no such variable.
         self.supervisor = psutil.Process(int((RUN / "supervisord.pid").read_text()))
-        self._url = f"http://{self.supervisor.environ()['HTTP_BIND'].replace('0.0.0.0', '127.0.0.1')}"
+        settings = self.supervisor.environ()
+        front = f"https://{settings['HTTPS_BIND']}" if "HTTPS_BIND" in settings else f"http://{settings['HTTP_BIND']}"
+        self._url = front.replace("0.0.0.0", "127.0.0.1")
         names = {name for name, _ in self._programs()}
         self.replicas = {service: sum(name.startswith(f"{service}-") for name in names) for service in SERVICES}
 
