@@ -172,7 +172,7 @@ def test_over_http_2_a_body_that_is_too_large_is_cut_off_with_413(
 
 def test_the_load_tests_load_the_https_port(stack: Stack) -> None:
     ended = load("--smoke", "latency", "websockets")
-    assert ended.returncode in (0, 3), ended.stdout + ended.stderr  # a smoke run judges nothing
+    assert ended.returncode in (0, 3, 4), ended.stdout + ended.stderr  # 4: the machine was busy
     seen = [line for line in stack.access_log() if line["uri"] in ("/wsgi/json", "/asgi/json")]
     assert len(seen) > 100
     assert {line["status"] for line in seen} == {200}
