@@ -4,7 +4,8 @@
 # declared_settings: print NAME|DEFAULT|ALLOWED|MEANING of each, also of the addons that COMPOSE_FILE names.
 declared_settings() {
   local file
-  tr ':' '\n' <<<"compose.yaml:${COMPOSE_FILE-}" | grep -xE 'compose.yaml|addons/[a-z]+/compose.yaml' | sort -u | while read -r file; do
+  for file in compose.yaml addons/*/compose.yaml; do
+    [[ $file == compose.yaml || :${COMPOSE_FILE-}: == *":$file:"* ]] || continue
     sed -nE 's/^  ([A-Z_]+): &[A-Z_]+ \$\{[A-Z_]+:-(.*)\} +# ([^;]+); (.*)$/\1|\2|\3|\4/p' "$file"
   done
 }
