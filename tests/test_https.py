@@ -77,11 +77,11 @@ def client(request: pytest.FixtureRequest, stack: Stack) -> Iterator[httpx.Clien
         yield client
 
 
-def served(port: int = PORT) -> bytes:
+def served() -> bytes:
     """Return the certificate that is presented, in DER."""
     context = ssl.create_default_context()
     context.check_hostname = False
-    with context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=10)) as connection:
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", PORT), timeout=10)) as connection:
         found = connection.getpeercert(binary_form=True)
     assert found
     return found
