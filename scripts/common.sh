@@ -11,8 +11,8 @@ usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p;}' "scripts/${0##*/}"; }
 
 engine_answers() { docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
 
-# services: print the name and the port of each service that haproxy.cfg has a backend for.
-services() { sed -nE 's/^  server-template ([a-z0-9]+)- .*:([0-9]+)".*/\1 \2/p' haproxy/haproxy.cfg | awk '!seen[$0]++'; }
+# services: print the name and the port of each service that services.cfg has a backend for.
+services() { sed -nE 's/^  server-template ([a-z0-9]+)- .*:([0-9]+)".*/\1 \2/p' haproxy/services.cfg | awk '!seen[$0]++'; }
 service_names() { services | awk '{print $1}'; }
 
 # setting NAME: print the setting, whose name may be in lower case, such as wsgi_APP.
