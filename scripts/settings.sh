@@ -25,6 +25,7 @@ read_settings() {
   ports_differ HTTP_PORT ADMIN_PORT
   ports_differ HTTP_PORT HTTPS_PORT
   ports_differ ADMIN_PORT HTTPS_PORT
+  [[ $WSGI_AT != "$ASGI_AT" ]] || fail "WSGI_AT and ASGI_AT must differ, and are both $WSGI_AT"
   # With as many streams as requests, short requests would find no thread.
   ((WSGI_STREAMS < WSGI_MAXCONN)) || fail "WSGI_STREAMS must be less than WSGI_MAXCONN ($WSGI_MAXCONN), not '$WSGI_STREAMS'"
 }
@@ -53,22 +54,26 @@ read_env_file() {
   done <.env
 }
 
-# is_allowed ALLOWED VALUE: whether the value is one of those allowed: `2 to 40`, `all or problems`, or a word below.
+# is_allowed ALLOWED VALUE: whether the value is one of those allowed: `2 to 40`, `all or problems`, or what `fits` knows.
 is_allowed() {
   local choices="$1 or " choice
+  while [[ -n $choices ]]; do
+    choice=${choices%% or *} choices=${choices#* or }
+    ! fits "$choice" "$2" || return 0
+  done
+  return 1
+}
+fits() { # CHOICE VALUE
+  local host='[a-z0-9.-]+' network='[0-9a-fA-F:.]+(/[0-9]+)?'
   case $1 in
     image) [[ $2 =~ ^[^[:space:]]+$ ]] ;;
     'IPv4 address') [[ $2 =~ ^([0-9]{1,3}\.){3}[0-9]{1,3}$ ]] ;;
     package.module:callable) [[ $2 =~ ^([A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*)?$ ]] ;;
-    *)
-      while [[ -n $choices ]]; do
-        choice=${choices%% or *} choices=${choices#* or }
-        [[ $choice != "$2" ]] || return 0
-        if [[ $choice == *' to '* && $2 =~ ^(0|[1-9][0-9]{0,9})$ ]]; then
-          ((${choice% to *} > $2 || $2 > ${choice#* to })) || return 0
-        fi
-      done
-      return 1
-      ;;
+    /path/) [[ $2 =~ ^(/[A-Za-z0-9._~-]+)*/$ ]] ;;
+    host/path/) [[ $2 =~ ^$host(/[A-Za-z0-9._~-]+)*/$ ]] ;;
+    'host names') [[ $2 =~ ^$host(\ $host)*$ && $2 != any ]] ;;
+    networks) [[ $2 =~ ^$network(\ $network)*$ ]] ;;
+    *' to '*) [[ $2 =~ ^(0|[1-9][0-9]{0,9})$ ]] && ((${1% to *} <= $2 && $2 <= ${1#* to })) ;;
+    *) [[ $2 == "$1" ]] ;;
   esac
 }

@@ -3,6 +3,12 @@
 export const SHOWN = 30_000;  // ms of history
 const SLOWEST = 10_000;  // ms, the end of the scale
 
+// The URL where a service is. HAProxy fills in its setting: a path, or a host and a path.
+export function at(service) {
+  const address = document.documentElement.dataset[service];
+  return address.startsWith("/") ? address : `//${address.replace("/", `${location.port && `:${location.port}`}/`)}`;
+}
+
 export const sleep = ms => new Promise(done => setTimeout(done, ms));
 export const duration = ms => ms < 10 ? `${ms.toFixed(1)} ms` : ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(2)} s`;
 

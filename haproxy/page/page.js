@@ -1,5 +1,6 @@
 // The front page. Every number is either counted here, from responses through HAProxy, or reported by HAProxy.
 
+import {at} from "./card.js";
 import {Requests} from "./requests.js";
 import {Stream} from "./streams.js";
 import {Waiting} from "./waiting.js";
@@ -11,7 +12,7 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 // Whether another application than the demonstration is there. If nothing answers, this is not known yet: no.
 async function isOwn(service) {
   try {
-    const answer = await fetch(`/${service}/whoami`, {cache: "no-store", redirect: "manual", signal: AbortSignal.timeout(3000)});
+    const answer = await fetch(`${at(service)}whoami`, {cache: "no-store", redirect: "manual", signal: AbortSignal.timeout(3000)});
     return answer.status < 502 && !(answer.ok && (await answer.json()).interface);
   } catch (error) {
     return error.name === "SyntaxError";
@@ -21,7 +22,7 @@ async function isOwn(service) {
 // Name an application of one's own by the title of its front page, and link to that.
 async function introduce(service) {
   const place = document.querySelector(`[data-application="${service}"]`), link = document.createElement("a");
-  link.textContent = link.href = `/${service}/`;
+  link.textContent = link.href = at(service);
   place.replaceChildren("your application at ", link, ",");
   const answer = await fetch(link.href, {headers: {Accept: "text/html"}, signal: AbortSignal.timeout(3000)});
   if (!/html/.test(answer.headers.get("Content-Type"))) return;
@@ -70,7 +71,7 @@ async function look() {
   const health = document.querySelector("#health");
   let text;
   try {
-    const seen = await (await fetch("/status", {cache: "no-store", signal: AbortSignal.timeout(3000)})).json();
+    const seen = await (await fetch("status", {cache: "no-store", signal: AbortSignal.timeout(3000)})).json();
     for (const card of waiting) {
       const {requests, queue} = seen[card.service];
       card.show("in replicas", requests - queue);

@@ -1,6 +1,6 @@
 // Requests, shown in a lane for each replica.
 
-import {Card, SHOWN, colour, duration, explain, figures, onScale, pen, keep, refusal, sleep} from "./card.js";
+import {at as addressOf, Card, SHOWN, colour, duration, explain, figures, onScale, pen, keep, refusal, sleep} from "./card.js";
 
 const IN_FLIGHT = 2;  // per service: a browser opens six connections per host, and event streams hold two
 
@@ -13,7 +13,7 @@ export class Requests extends Card {
   constructor(article, own) {
     const service = article.dataset.requests, name = service.toUpperCase();
     super(article, `<div class="row"><h3>${name}</h3>
-      ${own.has(service) ? `<label class="path">/${service}/<input type="text" aria-label="Path of the requests to ${name}"></label>` : ""}
+      ${own.has(service) ? `<label class="path">${addressOf(service)}<input type="text" aria-label="Path of the requests to ${name}"></label>` : ""}
       <label><input type="range" min="1" max="50" value="10" aria-label="${name} requests a second">
       <output>10</output> a second</label><button></button></div>
       ${figures(["responses", "p50", "p95", "p99", "failed", "skipped"])}
@@ -48,7 +48,7 @@ export class Requests extends Card {
     let lane = FAILED;
     try {
       const path = this.path ? this.path.value : "whoami";
-      const answer = await fetch(`/${this.service}/${path}`, {cache: "no-store", signal: AbortSignal.timeout(10_000)});
+      const answer = await fetch(addressOf(this.service) + path, {cache: "no-store", signal: AbortSignal.timeout(10_000)});
       if (this.path ? answer.status >= 500 : !answer.ok) throw await refusal(answer);
       lane = this.path ? `${answer.status} ${answer.statusText}` : (await answer.json()).instance;
       if (this.path) await answer.text();

@@ -1,6 +1,6 @@
 // Requests that wait, all sent at once.
 
-import {Card, duration, figures, sleep} from "./card.js";
+import {Card, at, duration, figures, sleep} from "./card.js";
 
 const HOST_LIMIT = 6;  // connections that a browser opens per host
 const PATIENCE = 20_000;
@@ -22,7 +22,7 @@ export class Waiting extends Card {
     const missing = Array.from({length: Math.ceil(count / HOST_LIMIT) - this.frames.length}, () => {
       const frame = document.createElement("iframe"), host = `${this.service}-${this.opened++}.relay.localhost`;
       frame.hidden = true;
-      frame.src = `${location.origin.replace(location.hostname, host)}/page/relay`;
+      frame.src = new URL("page/relay", location.href.replace(location.hostname, host));
       const heard = new AbortController();
       const ready = new Promise(done => addEventListener("message", ({source}) => {
         if (source === frame.contentWindow) done(frame);
@@ -40,7 +40,7 @@ export class Waiting extends Card {
     const began = Date.now();
     this.answers = [];
     await Promise.all(Array.from({length: count}, async (_, place) => {
-      const answer = await this.relay(this.frames[place % this.frames.length], `/${this.service}/wait?seconds=1`, began);
+      const answer = await this.relay(this.frames[place % this.frames.length], `${at(this.service)}wait?seconds=1`, began);
       this.answers.push({from: answer.began - began, to: answer.ended - began, ...answer});
       changed();
     }));

@@ -24,7 +24,7 @@ CSRF_TRUSTED_ORIGINS = os.environ.get("DJANGO_CSRF_TRUSTED_ORIGINS", "").split()
 
 # The prefix that HAProxy strips. Each request carries it, but Django reads STATIC_URL before the first request, and
 # caches it: a relative one would lack the prefix.
-FORCE_SCRIPT_NAME = os.environ.get("DJANGO_FORCE_SCRIPT_NAME", "")  # such as /wsgi
+FORCE_SCRIPT_NAME = f"/{os.environ.get('DJANGO_AT', '/').partition('/')[2]}".rstrip("/")  # of host/path/, the /path
 STATIC_URL = f"{FORCE_SCRIPT_NAME}/static/"
 MEDIA_URL = f"{FORCE_SCRIPT_NAME}/media/"
 # Another Django application on this host would overwrite the cookies.
