@@ -1,6 +1,11 @@
 """Locust's own page: what a person can choose there. The measurements use the scenarios as they are."""
 
+import os
+
 from scenarios import churn, computing, events, latency, price, throughput, waiting, websockets
+from users.addresses import at
+
+ADDRESSES = {service: os.environ.get(f"{service.upper()}_AT") or f"/{service}/" for service in ("wsgi", "asgi")}
 
 CHOICES = {
     "WSGI: /json, as fast as it is answered": throughput.WsgiJson,
@@ -22,5 +27,5 @@ CHOICES = {
     "ASGI: /ws, a WebSocket with a tick every 5 s and an echo every 10 s": websockets.AsgiWebSocket,
 }
 for sentence, user in CHOICES.items():
-    globals()[sentence] = type(sentence, (user,), {})
+    globals()[sentence] = type(sentence, (user,), {"path": at(user.path, ADDRESSES)})  # type: ignore[attr-defined]
 del sentence, user  # Locust would list the last one twice

@@ -1,13 +1,14 @@
 """Whether the application has the endpoints that the scenarios load: another than the demonstration may lack them."""
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from urllib.parse import urlsplit
 
 from geventhttpclient.response import HTTPParseError, HTTPSocketResponse
 
 from runner.scenario import Scenario
+from users.addresses import at
 from users.connections import connect
 from users.event_streams import EventStream
 from users.websockets import WebSocket
@@ -20,14 +21,14 @@ HEADERS = {
 FINE = (200, 101, 502, 503, 504, 0)  # beside success, what HAProxy or nobody answers: a matter of the measurement
 
 
-def missing(names: Iterable[str], host: str) -> Iterator[str]:
+def missing(names: Iterable[str], host: str, addresses: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence for each scenario and endpoint of it that the application at the host does not have."""
     known: dict[str, int] = {}
     for name in names:
         scenario: Scenario = importlib.import_module(f"scenarios.{name}").SCENARIO
         through_haproxy = (variant for variant in scenario.variants.values() if not variant.direct)
         for user in dict.fromkeys(users.user for variant in through_haproxy for users in variant.users):
-            path = user.path  # type: ignore[attr-defined]
+            path = at(user.path, addresses)  # type: ignore[attr-defined]
             if path not in known:
                 known[path] = status(host, path, user)
             if known[path] not in FINE:

@@ -32,6 +32,7 @@ from runner.gates import OPEN
 from runner.recorder import Recorder
 from runner.scenario import Scenario
 from runner.watch import Watch
+from users.addresses import at
 from users.clients import Closed
 from users.gauges import GAUGES
 from users.streams import OPENED_A_SECOND, Stream
@@ -64,6 +65,7 @@ def prepare(spec: dict[str, Any]) -> Iterator[tuple[type, int]]:
     scenario: Scenario = importlib.import_module(f"scenarios.{spec['scenario']}").SCENARIO
     for number, users in enumerate(scenario.variants[spec["variant"]].users):
         user, count, attributes = users.at(spec["point"])
+        attributes["path"] = at(user.path, spec["addresses"])  # type: ignore[attr-defined]
         attributes |= {"host": spec["host"], "seed": f"{spec['seed']}-{number}", "fixed_count": count}
         if issubclass(user, Stream):
             attributes["ramp_seconds"] = max(1.0, count / OPENED_A_SECOND)
@@ -77,9 +79,10 @@ def measure(spec: dict[str, Any]) -> NoReturn:
     Requests count by when they were due, and the load goes on until those of the window are answered. Then it stops
     and waits for the rest, so that the next measurement finds an idle stack.
 
-    The specification: `scenario`, `variant`, `point`, `host` (a URL, or several with commas), `seconds`, `step` (of the
-    timeline, seconds), `seed`, `core` (to run on, or null), and `memory` (whether the runner reads the stack's memory
-    after the window: the generator then waits for a line from it).
+    The specification: `scenario`, `variant`, `point`, `host` (a URL, or several with commas), `addresses` (where the
+    services are, see users/addresses.py), `seconds`, `step` (of the timeline, seconds), `seed`, `core` (to run on, or
+    null), and `memory` (whether the runner reads the stack's memory after the window: the generator then waits for a
+    line from it).
     """
     if spec["core"] is not None:
         os.sched_setaffinity(0, {spec["core"]})
@@ -144,7 +147,7 @@ def measure(spec: dict[str, Any]) -> NoReturn:
 
 def answer(spec: dict[str, Any]) -> NoReturn:
     """Tell the runner which endpoints of the scenarios in `missing` the application at `host` lacks, and end."""
-    say(event="missing", endpoints=list(missing(spec["missing"], spec["host"])))
+    say(event="missing", endpoints=list(missing(spec["missing"], spec["host"], spec["addresses"])))
     os._exit(0)
 
 

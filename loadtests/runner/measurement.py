@@ -19,6 +19,7 @@ from runner.scenario import Scenario
 from targets.containers import Containers
 from targets.stack import Stack
 from targets.target import Target, end
+from users.addresses import at
 
 MOST_SECONDS = 120.0  # that a measurement may take beyond its window
 
@@ -89,6 +90,7 @@ class Measurement:
                 "variant": self.planned.variant,
                 "point": self.planned.point,
                 "host": self._host(),
+                "addresses": self.target.addresses(),
                 "seconds": self.planned.seconds,
                 "step": 0.25 if self.scenario.drawn == "timeline" else 1.0,
                 "seed": seed,
@@ -144,7 +146,7 @@ class Measurement:
     def _wrk(self) -> Cell:
         core = self.target.generator_core
         command = [] if core is None else ["taskset", "-c", str(core)]
-        url = self._host() + self.variant.users[0].user.path  # type: ignore[attr-defined]
+        url = self._host() + at(self.variant.users[0].user.path, self.target.addresses())  # type: ignore[attr-defined]
         command += ["wrk", "-t1", f"-c{self.planned.point:g}", f"-d{max(2, self.planned.seconds):.0f}s", url]
         try:
             with self.target.generate(*command) as wrk:

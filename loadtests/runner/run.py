@@ -88,7 +88,9 @@ class Run:
             raise LoadError("nothing is left to be measured")
 
     def _check_endpoints(self, target: Target, generator: Generator) -> None:
-        (told,) = generator.measure({"missing": list(self.scenarios), "host": target.url(), "seconds": 0})
+        (told,) = generator.measure(
+            {"missing": list(self.scenarios), "host": target.url(), "addresses": target.addresses(), "seconds": 0}
+        )
         for sentence in told["endpoints"]:
             print(f"load: {sentence}")
         if told["endpoints"]:

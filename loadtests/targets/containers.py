@@ -66,6 +66,10 @@ class Containers(Stack):
         """See Target. An address, so that no name lookup is measured."""
         return self._front(self._first("haproxy"))
 
+    def settings(self) -> dict[str, str]:
+        """See Stack."""
+        return dict(pair.split("=", 1) for pair in self._first("haproxy").attrs["Config"]["Env"])
+
     def answers(self) -> bool:
         """See Target."""
         return len(self.containers("haproxy")) == 1 and all(self.containers(service) for service in SERVICES)
@@ -196,7 +200,7 @@ class Containers(Stack):
             **{package: wsgi.exec_run(python.format(package)) for package in ("gunicorn", "flask")},
             **{package: asgi.exec_run(python.format(package)) for package in ("uvicorn", "fastapi")},
         }
-        settings = dict(pair.split("=", 1) for pair in haproxy.attrs["Config"]["Env"])
+        settings = self.settings()
         return (
             {name: settings[name] for name in SETTINGS if name in settings}
             | {name: answer.output.decode().split()[2] for name, answer in asked.items() if answer.exit_code == 0}

@@ -21,11 +21,15 @@ class Processes(Stack):
         super().__init__()
         # After a reboot the number may be another program's, which has no such variable.
         self.supervisor = psutil.Process(int((RUN / "supervisord.pid").read_text()))
-        settings = self.supervisor.environ()
+        settings = self.settings()
         front = f"https://{settings['HTTPS_BIND']}" if "HTTPS_BIND" in settings else f"http://{settings['HTTP_BIND']}"
         self._url = front.replace("0.0.0.0", "127.0.0.1")
         names = {name for name, _ in self._programs()}
         self.replicas = {service: sum(name.startswith(f"{service}-") for name in names) for service in SERVICES}
+
+    def settings(self) -> dict[str, str]:
+        """See Stack."""
+        return dict(self.supervisor.environ())
 
     def url(self) -> str:
         """See Target."""
@@ -84,7 +88,7 @@ class Processes(Stack):
 
     def facts(self) -> dict[str, str]:
         """See Stack."""
-        settings = self.supervisor.environ()
+        settings = self.settings()
         return (
             {name: settings[name] for name in SETTINGS if name in settings}
             | {

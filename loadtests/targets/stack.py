@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import psutil
 
-from handle import BACKEND, SERVICES, Row, run, servers_up, statistics, wait_until
+from handle import BACKEND, SERVICES, Row, StackError, run, servers_up, statistics, wait_until
 from targets.target import Target
 
 TIERS = ("haproxy", *SERVICES)
@@ -21,6 +21,18 @@ class Stack(Target):
     """The stack that runs here."""
 
     replicas: Mapping[str, int]  # of each service, at the beginning
+
+    @abstractmethod
+    def settings(self) -> Mapping[str, str]:
+        """Return the environment that HAProxy was started with."""
+
+    def addresses(self) -> dict[str, str]:
+        """See Target. Raises StackError if a service is at a host: no load test asks for one."""
+        found = {service: self.settings().get(f"{service.upper()}_AT") or f"/{service}/" for service in SERVICES}
+        for service, address in found.items():
+            if not address.startswith("/"):
+                raise StackError(f"{service.upper()}_AT is {address}: for the load tests, set it to a path")
+        return found
 
     @abstractmethod
     def show_stat(self) -> str:

@@ -37,6 +37,10 @@ class Target(ABC):
     def url(self) -> str:
         """Return where HAProxy answers, as the generator reaches it."""
 
+    def addresses(self) -> dict[str, str]:
+        """Return where each service is, if that is not where the scenarios have it."""
+        return {}
+
     @abstractmethod
     def answers(self) -> bool:
         """Tell whether the target is there."""
