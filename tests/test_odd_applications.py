@@ -1,21 +1,23 @@
 """What applications do that a server or a balancer may not expect: each passes as the plain server would pass it."""
 
+import http.client
 import itertools
 import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import httpx
 import pytest
 
-from handle import run, wait_until
+from handle import ROOT, run, wait_until
 from load import Load
 from stack import Stack
 from test_any_application import FOREIGN
 from test_contract import assert_problem
+from test_replacement import changed
 from ways import LocalStack
 
 ODD = FOREIGN | {"WSGI_APP": "foreign.odd:wsgi", "ASGI_APP": "foreign.odd:asgi"}
@@ -54,6 +56,38 @@ def test_a_response_that_has_begun_may_be_silent_for_45_s(odd: Stack, service: s
         url = f"{odd.url}/{service}/chunks?count=2&gap=45"
         silent = [background.submit(gaps, url, method, {}) for method in ("GET", "POST")]
         assert all(max(one.result()) > 40 for one in silent)
+
+
+@contextmanager
+def listed(name: str, *paths: str) -> Iterator[None]:
+    """Have HAProxy read a list of routes with these paths for the time of a `with`."""
+    with changed(ROOT / "haproxy" / name, by=lambda text: text + "\n".join(paths) + "\n"):
+        run("./scripts/reload")
+        yield
+    run("./scripts/reload")
+
+
+@pytest.mark.full
+def test_a_slow_route_may_take_longer_than_30_s(odd: Stack) -> None:
+    def late(service: str, method: str) -> int:
+        return httpx.request(method, f"{odd.url}/{service}/late/7?gap=40", timeout=90).status_code
+
+    with listed("slow-routes.lst", "/wsgi/late", "/asgi/late"), ThreadPoolExecutor() as background:
+        asked = [background.submit(late, service, method) for service in ("wsgi", "asgi") for method in ("GET", "POST")]
+        assert [one.result() for one in asked] == [200] * 4
+
+
+def test_a_large_route_takes_larger_bodies(odd: Stack, service: str) -> None:
+    body, url = b"x" * (40 << 20), f"{odd.url}/{service}/upload/7"
+    assert_problem(httpx.post(url, content=body, timeout=90), 413)
+    with listed("large-routes.lst", f"/{service}/upload"):
+        assert httpx.post(url, content=body, timeout=90).json()["size"] == len(body)
+        assert_problem(httpx.post(f"{odd.url}/{service}/other", content=body, timeout=90), 413)
+        with closing(http.client.HTTPConnection("127.0.0.1", httpx.URL(url).port, timeout=15)) as connection:
+            connection.putrequest("POST", f"/{service}/upload/7")
+            connection.putheader("Content-Length", str((1 << 30) + 1))
+            connection.endheaders()
+            assert connection.getresponse().status == 413
 
 
 @pytest.mark.parametrize("status", [204, 304])

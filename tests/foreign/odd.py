@@ -35,6 +35,8 @@ def plain(path, given, method, length, body):
         return 200, [("content-length", "5")], b"hello, and more than was announced"
     if path == "/head":
         return 200, [("x-large", "x" * int(given["bytes"])), ("content-length", "2")], b"ok"
+    if path.startswith("/late"):
+        time.sleep(float(given["gap"]))
     if path == "/spool":
         with tempfile.TemporaryFile() as file:
             file.write(body)
