@@ -152,6 +152,8 @@ def test_up_says_which_way_it_takes_and_down_leaves_nothing(up: tuple[str, ...],
     way = "local processes, as --local asks" if "--local" in up else "containers: a Docker engine answers"
     assert run(*up).stdout.startswith(f"up: {way}")
     assert httpx.get(f"{any_stack.url}/wsgi/json").status_code == 200
+    if "--local" not in up:  # as a service leaves it that has since been taken out
+        run("docker", "network", "create", "--label", f"com.docker.compose.project={PROJECT}", f"{PROJECT}_default")
     any_stack.down()
     assert not (ROOT / ".run").exists()
     with pytest.raises(httpx.ConnectError):
