@@ -241,9 +241,9 @@ def test_a_client_holds_as_many_streams_as_set(limited: Stack) -> None:
 
 def test_too_many_new_connections_get_429_and_then_nothing(any_stack: Stack) -> None:
     any_stack.ensure(CLIENT_CONNECTIONS="10")
-    seen = [status(f"{any_stack.url}/asgi/plaintext") for _ in range(60)]
-    assert {200, 429, 0} == set(seen)
-    assert sorted(seen, key=[200, 429, 0].index) == seen
+    statuses = [status(f"{any_stack.url}/asgi/plaintext") for _ in range(60)]
+    assert {200, 429, 0} == set(statuses)
+    assert sorted(statuses, key=[200, 429, 0].index) == statuses
 
 
 def test_security_headers_are_added_where_the_application_sets_none(any_stack: Stack, service: str) -> None:

@@ -61,10 +61,12 @@ def test_a_response_that_has_begun_may_be_silent_for_45_s(odd: Stack, service: s
 @contextmanager
 def listed(name: str, *paths: str) -> Iterator[None]:
     """Have HAProxy read a list of routes with these paths for the time of a `with`."""
-    with changed(ROOT / "haproxy" / name, by=lambda text: text + "\n".join(paths) + "\n"):
+    try:
+        with changed(ROOT / "haproxy" / name, by=lambda text: text + "\n".join(paths) + "\n"):
+            run("./scripts/reload")
+            yield
+    finally:
         run("./scripts/reload")
-        yield
-    run("./scripts/reload")
 
 
 @pytest.mark.full
