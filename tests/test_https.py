@@ -13,6 +13,7 @@ import pytest
 from handle import ROOT, run, wait_until
 from http3 import HTTP3
 from load import Load
+from secure import HTTPS, PORT
 from stack import Stack, load
 from test_contract import (  # noqa: F401 - to be run once more, over HTTPS
     test_a_value_out_of_range_or_no_number_gets_422_with_field_and_range,
@@ -36,33 +37,13 @@ from test_streams import (  # noqa: F401
     test_websocket_echoes_and_ticks_at_the_clocks_numbers,
 )
 
-PORT = int(os.environ.get("HTTPS_PORT") or 18443)
-HTTPS = {"COMPOSE_FILE": "compose.yaml:addons/https/compose.yaml", "HTTPS_PORT": str(PORT)}
 NAMES = ("other.example", "10.1.2.3")
 
 
 @pytest.fixture(scope="module")
-def certificate(any_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
-    """The command ./scripts/certificate for this way of running, with a folder of its own, whose CA is trusted here."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_DATA_HOME", str(home))
-        patch.setenv("SSL_CERT_FILE", str(home / "wsgi-asgi-haproxy/ca/ca.pem"))
-        local = [one for one in any_stack.up_command if one == "--local"]
-        yield ("./scripts/certificate", *local)
-        any_stack.down()
-        run("./scripts/down", "--volumes", env=HTTPS)
-
-
-@pytest.fixture(scope="module")
-def stack(any_stack: Stack, certificate: tuple[str, ...]) -> Iterator[Stack]:
-    """The stack with HTTPS, at its https address."""
-    run(*certificate, "--development")
-    any_stack.up(**HTTPS, HSTS_SECONDS="600")
-    any_stack.wait_whole()
-    plain, any_stack.url = any_stack.url, f"https://localhost:{PORT}"
-    yield any_stack
-    any_stack.url = plain
+def stack(secure: Stack) -> Stack:
+    """The stack with HTTPS: its tests are no others."""
+    return secure
 
 
 @pytest.fixture(params=["HTTP/1.1", "HTTP/2", "HTTP/3"])
