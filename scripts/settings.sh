@@ -71,6 +71,8 @@ fits() { # CHOICE VALUE
     package.module:callable) [[ $2 =~ ^([A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*)?$ ]] ;;
     /path/) [[ $2 =~ ^(/[A-Za-z0-9._~-]+)*/$ ]] ;;
     host/path/) [[ $2 =~ ^$host(/[A-Za-z0-9._~-]+)*/$ ]] ;;
+    'e-mail address') [[ $2 =~ ^[^[:space:]@]+@$host$ ]] ;;
+    'https address') [[ $2 =~ ^https://[^[:space:]]+$ ]] ;;
     'host names') [[ $2 =~ ^$host(\ $host)*$ && $2 != any ]] ;;
     networks) [[ $2 =~ ^$network(\ $network)*$ ]] ;;
     *' to '*) [[ $2 =~ ^(0|[1-9][0-9]{0,9})$ ]] && ((${1% to *} <= $2 && $2 <= ${1#* to })) ;;

@@ -32,14 +32,17 @@ class Background:
 class Load(Background):
     """Clients in threads during a `with` block; afterwards `outcomes` counts status codes and exceptions."""
 
-    def __init__(self, url: str, clients: int = 4, method: str = "GET", content: bytes | None = None) -> None:
+    def __init__(
+        self, url: str, clients: int = 4, method: str = "GET", content: bytes | None = None, *, verify: bool = True
+    ) -> None:
         self.outcomes: Counter[str] = Counter()
+        self._verify = verify
         self._request = (method, url, content)
         super().__init__(*[self._client] * clients)
 
     def _client(self) -> None:
         method, url, content = self._request
-        with httpx.Client(timeout=30) as client:
+        with httpx.Client(timeout=30, verify=self._verify) as client:
             while not self._end.is_set():
                 try:
                     outcome = str(client.request(method, url, content=content).status_code)
