@@ -18,7 +18,12 @@ from ways import ComposeStack, LocalStack
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--stack", choices=["local", "compose"], default="local", help="the way of running to test")
     parser.addoption("--full", action="store_true", help="the long tests too, and all at full length")
-    parser.addoption("--turn", type=turn, default=(0, 1), help="K/N: of the long tests every Nth, from the Kth on")
+    parser.addoption(
+        "--turn",
+        type=turn,
+        default=(0, 1),
+        help="K/N: of the long tests every Nth, from the Kth on, and none at full length",
+    )
 
 
 def turn(text: str) -> tuple[int, int]:
@@ -42,6 +47,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in outside]
     # Tests with default settings run first: every other setting needs another start.
     items.sort(key=lambda item: "stack" not in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture
+def often(pytestconfig: pytest.Config) -> bool:
+    """Whether tests that repeat something do so at full length."""
+    return bool(pytestconfig.getoption("--full")) and pytestconfig.getoption("--turn") == (0, 1)
 
 
 @pytest.fixture(scope="session")

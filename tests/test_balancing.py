@@ -48,11 +48,9 @@ def test_a_replica_that_is_killed_costs_no_get_and_comes_back(stack: Stack, serv
 
 
 @pytest.mark.parametrize("process", ["master", "worker"])
-def test_one_process_of_a_wsgi_replica_that_is_killed_costs_no_get(
-    stack: Stack, process: str, pytestconfig: pytest.Config
-) -> None:
+def test_one_process_of_a_wsgi_replica_that_is_killed_costs_no_get(stack: Stack, process: str, often: bool) -> None:
     instances = stack.instances("wsgi")
-    victims = sorted(instances) if pytestconfig.getoption("--full") else [min(instances)]
+    victims = sorted(instances) if often else [min(instances)]
     with Load(f"{stack.url}/wsgi/json", clients=6) as load:  # the other replicas have slots for these
         for victim in victims:
             master, worker = stack.pids(victim)[:2]

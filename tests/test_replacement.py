@@ -25,8 +25,7 @@ from stack import Stack
 from traffic import assert_kept, assert_streams_stayed, traffic
 
 
-def test_a_reload_loses_nothing(journaled: Journaled, pytestconfig: pytest.Config) -> None:
-    often = pytestconfig.getoption("--full")
+def test_a_reload_loses_nothing(journaled: Journaled, often: bool) -> None:
     processes = haproxy_processes(journaled.stack)
     with traffic(journaled) as seen:
         for _ in range(100 if often else 3):
@@ -85,10 +84,9 @@ def changed(*files: Path, by: Callable[[str], str]) -> Iterator[None]:
 
 
 @pytest.mark.compose
-def test_rolling_replacement_loses_nothing(journaled: Journaled, pytestconfig: pytest.Config) -> None:
+def test_rolling_replacement_loses_nothing(journaled: Journaled, often: bool) -> None:
     stack = journaled.stack
     applications = [ROOT / f"{service}_service/app.py" for service in SERVICES]
-    often = pytestconfig.getoption("--full")
     with traffic(journaled) as quiet:  # the baseline for response times
         time.sleep(20 if often else 3)
     assert_kept(journaled, quiet)
