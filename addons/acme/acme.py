@@ -32,28 +32,21 @@ class AcmeError(Exception):
 
 
 def certbot(names: list[str], email: str, server: str) -> Path:
-    """Return the folder of a certificate for the names that is not to be renewed yet, after an order if need be."""
+    """Return the folder of a certificate for the names that is not to be renewed yet, after an order if need be.
+
+    Raise AcmeError with what certbot says if there is none.
+    """
     folder = urlsplit(server).hostname or "acme"  # a certificate of the staging server is none for production
-    run("certonly", "--standalone", "--http-01-port=8888", "--keep-until-expiring", "--renew-with-new-domains",
-        f"--cert-name={folder}", *(f"--domain={name}" for name in names),
-        *agreed(email, server))  # fmt: skip
-    return STATE / "live" / folder
-
-
-def agreed(email: str, server: str) -> list[str]:
-    """Return the options that register an account."""
-    who = "--register-unsafely-without-email" if email == "none" else f"--email={email}"
-    return [f"--server={server}", "--agree-tos", who]
-
-
-def run(*arguments: str) -> None:
-    """Run certbot; raise AcmeError with what it says."""
+    account = "--register-unsafely-without-email" if email == "none" else f"--email={email}"
+    order = ("--keep-until-expiring", "--renew-with-new-domains", f"--cert-name={folder}")
+    domains = (f"--domain={name}" for name in names)
     folders = (f"--config-dir={STATE}", "--work-dir=/tmp/work", f"--logs-dir={LOG}", "--max-log-backups=1")
-    done = subprocess.run(
-        ("certbot", *arguments, "--non-interactive", *folders), capture_output=True, text=True, check=False
-    )
+    how = ("--standalone", "--http-01-port=8888", *order, *domains, f"--server={server}", "--agree-tos", account)
+    command = ("certbot", "certonly", *how, "--non-interactive", *folders)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise AcmeError(why(done.stdout, done.stderr) or f"certbot ended with {done.returncode}")
+    return STATE / "live" / folder
 
 
 def why(stdout: str, stderr: str) -> str:
