@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from handle import ROOT, SERVICES
 from journaled import Journaled, small_disk
-from secure import certificate, data_home, secure  # noqa: F401 - fixtures
+from secure import certificate, secure  # noqa: F401 - fixtures
 from stack import Stack
 from ways import ComposeStack, LocalStack
 

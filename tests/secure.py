@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,22 +12,17 @@ PORT = int(os.environ.get("HTTPS_PORT") or 18443)
 HTTPS = {"COMPOSE_FILE": "compose.yaml:addons/https/compose.yaml", "HTTPS_PORT": str(PORT)}
 
 
-@pytest.fixture(scope="session")
-def data_home(any_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for certificates and for the CA."""
-    yield tmp_path_factory.mktemp("home")
-    any_stack.down()
-    run("./scripts/down", "--volumes", env=HTTPS)
-
-
 @pytest.fixture(scope="module")
-def certificate(any_stack: Stack, data_home: Path) -> Iterator[tuple[str, ...]]:
+def certificate(any_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
     """The command ./scripts/certificate for this way of running, with a folder of its own, whose CA is trusted here."""
+    folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_DATA_HOME", str(data_home))
-        patch.setenv("SSL_CERT_FILE", str(data_home / "wsgi-asgi-haproxy/ca/ca.pem"))
+        patch.setenv("XDG_DATA_HOME", str(folder))
+        patch.setenv("SSL_CERT_FILE", str(folder / "wsgi-asgi-haproxy/ca/ca.pem"))
         local = [one for one in any_stack.up_command if one == "--local"]
         yield ("./scripts/certificate", *local)
+    any_stack.down()
+    run("./scripts/down", "--volumes", env=HTTPS)
 
 
 @pytest.fixture(scope="module")

@@ -140,7 +140,7 @@ import gevent.monkey; gevent.monkey.patch_all()
 import json, socket, subprocess, sys
 silent = socket.create_server(("127.0.0.1", 0), backlog=1000)
 spec = {"point": 5, "host": "http://127.0.0.1:%d" % silent.getsockname()[1], "seconds": 1, "step": 1.0, "seed": 1,
-        "core": None, "memory": False, "scenario": sys.argv[1], "variant": sys.argv[2]}
+        "core": None, "memory": False, "addresses": {}, "scenario": sys.argv[1], "variant": sys.argv[2]}
 command = [sys.executable, "-m", "runner.generator"]
 said = subprocess.run(command, input=json.dumps(spec), capture_output=True, text=True).stdout
 seen = next(line for line in map(json.loads, said.splitlines()) if line["event"] == "seen")
