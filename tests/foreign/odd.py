@@ -33,6 +33,9 @@ def plain(path, given, method, length, body):
         return 400, [], b"as FastAPI says when it cannot store an upload"
     if path == "/longer":
         return 200, [("content-length", "5")], b"hello, and more than was announced"
+    if path == "/letters":
+        asked = [(name, given[name]) for name in ("content-type", "cache-control", "content-encoding") if name in given]
+        return 200, [*asked, ("content-length", given["bytes"])], b"x" * int(given["bytes"])
     if path == "/head":
         return 200, [("x-large", "x" * int(given["bytes"])), ("content-length", "2")], b"ok"
     if path.startswith("/late"):
