@@ -6,7 +6,7 @@ declared_settings() {
   local file
   for file in compose.yaml addons/*/compose.yaml; do
     [[ $file == compose.yaml || :${COMPOSE_FILE-}: == *":$file:"* ]] || continue
-    sed -nE 's/^  ([A-Z_]+): &[A-Z_]+ \$\{[A-Z_]+:-(.*)\} +# ([^;]+); (.*)$/\1|\2|\3|\4/p' "$file"
+    sed -nE 's/^  ([A-Z0-9_]+): &[A-Z0-9_]+ \$\{[A-Z0-9_]+:-(.*)\} +# ([^;]+); (.*)$/\1|\2|\3|\4/p' "$file"
   done
 }
 
@@ -68,6 +68,7 @@ fits() { # CHOICE VALUE
   case $1 in
     image) [[ $2 =~ ^[^[:space:]]+$ ]] ;;
     'IPv4 address') [[ $2 =~ ^([0-9]{1,3}\.){3}[0-9]{1,3}$ ]] ;;
+    'IPv6 address') [[ $2 == *:*:* && $2 =~ ^[0-9a-fA-F:]+$ ]] ;;
     package.module:callable) [[ $2 =~ ^([A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*)?$ ]] ;;
     /path/) [[ $2 =~ ^(/[A-Za-z0-9._~-]+)*/$ ]] ;;
     host/path/) [[ $2 =~ ^$host(/[A-Za-z0-9._~-]+)*/$ ]] ;;
