@@ -1,8 +1,11 @@
 """A Quart application that does not depend on how it is served."""
 
 import asyncio
+import functools
+import hashlib
 import itertools
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from quart import Quart, Response, render_template_string, request, url_for, websocket
@@ -14,6 +17,29 @@ HOME = """<!doctype html>
 """
 
 app = Quart(__name__)
+STATIC = Path(__file__).parent / "static"
+
+
+@functools.cache
+def version(file: Path) -> str:
+    """Return what tells this version of a static file from others."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+
+
+@app.url_defaults
+def add_version(endpoint: str, values: dict[str, Any]) -> None:
+    """Have `url_for` name the version of a static file."""
+    if endpoint == "static":
+        values["v"] = version(STATIC / values["filename"])
+
+
+@app.after_request
+async def keep(response: Response) -> Response:
+    """Let browsers keep a static file for ever if its URL asks for the version that is here."""
+    if request.endpoint == "static" and response.status_code == 200:
+        kept = request.args.get("v") == version(STATIC / (request.view_args or {})["filename"])
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if kept else "no-cache"
+    return response
 
 
 @app.get("/")

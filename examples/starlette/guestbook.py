@@ -1,7 +1,10 @@
 """A Starlette application that does not depend on how it is served."""
 
 import asyncio
+import functools
+import hashlib
 import itertools
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 from starlette.websockets import WebSocket
 
 HOME = """<!doctype html>
@@ -17,10 +21,30 @@ HOME = """<!doctype html>
 <link rel="stylesheet" href="{style}">
 <p>Hello from Starlette, at <a href="{home}">{home}</a>.</p>
 """
+STATIC = Path(__file__).parent / "static"
+
+
+@functools.cache
+def version(file: Path) -> str:
+    """Return what tells this version of a static file from others."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+
+
+class Versioned(StaticFiles):
+    """Static files that browsers may keep for ever."""
+
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        """Allow that if the URL asks for the version that is here. Else browsers ask again each time."""
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        kept = scope["query_string"].decode() == f"v={version(Path(full_path))}"
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if kept else "no-cache"
+        return response
 
 
 async def home(request: Request) -> Response:
-    style = request.url_for("static", path="guestbook.css").path
+    style = f"{request.url_for('static', path='guestbook.css').path}?v={version(STATIC / 'guestbook.css')}"
     return HTMLResponse(HOME.format(style=style, home=request.url_for("home").path))
 
 
@@ -73,7 +97,7 @@ app = Starlette(
         Route("/events", events),
         WebSocketRoute("/echo", echo),
         Route("/broken", broken),
-        Mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static"),
+        Mount("/static", Versioned(directory=STATIC), name="static"),
     ],
     exception_handlers={404: not_found, 500: mistake},
 )

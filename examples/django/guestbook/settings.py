@@ -63,7 +63,12 @@ TEMPLATES = [
     }
 ]
 ROOT_URLCONF = "guestbook.urls"
-WHITENOISE_USE_FINDERS = True  # no collectstatic
+# build.sh gives each file a name that holds a hash of it, so browsers may keep it for ever. WhiteNoise tells them so.
+STATIC_ROOT = Path(__file__).parent.parent / "collected"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
 
 DATABASES = {
     "default": {
