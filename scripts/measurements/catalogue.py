@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from encrypted import encrypted
 from idle_websockets import websockets
 from variants import adapted, bare, proxies, services
 
@@ -102,5 +103,6 @@ MEASUREMENTS: dict[str, Callable[[int], None]] = {
         [16],
         "/wsgi/echo",
     ),
+    "tls": encrypted,
     "websockets": websockets,
 }

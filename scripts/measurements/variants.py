@@ -8,11 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from comparison import HERE, compare
-from engine import HAPROXY, PROJECT, address, container, nginx_image, proxy, stack
+from engine import HAPROXY, MANY_CONNECTIONS, PROJECT, address, container, others_image, proxy, stack
 from handle import ROOT, run
 
-# For a container that opens a connection for each request: each keeps a port for a minute, so they would run out.
-MANY_CONNECTIONS = ("--sysctl=net.ipv4.tcp_tw_reuse=1", "--sysctl=net.ipv4.ip_local_port_range=1024 65535")
 BARE = {
     "wsgi": ["gunicorn", "-w", "3", "-c", "/dev/null", "-b", "0.0.0.0:8080", "app:app"],
     "asgi": ["uvicorn", "--workers", "3", "--host", "0.0.0.0", "--port", "8080", "--no-access-log", "app:app"],
@@ -32,10 +30,10 @@ def proxies(
         ready: dict[str, tuple[str, list[str]]] = {}
         for number, (name, settings) in enumerate(variants.items()):
             if log := settings.get("nginx"):
-                running.enter_context(nginx_image())
+                running.enter_context(others_image())
                 config = Path(folder, f"{number}.conf")
                 config.write_text((HERE / "nginx-as-haproxy.conf").read_text().replace("ACCESS_LOG", log))
-                container = proxy(str(number), f"{PROJECT}-nginx", f"{config}:/etc/nginx/nginx.conf")
+                container = proxy(str(number), f"{PROJECT}-others", f"{config}:/etc/nginx/nginx.conf")
             else:
                 mount = ROOT / "haproxy"
                 if change := settings.pop("change", ""):
@@ -73,15 +71,15 @@ def bare(service: str, rounds: int) -> None:
     command = BARE[service]
     with ExitStack() as running, tempfile.TemporaryDirectory() as folder:
         ours = running.enter_context(stack(PROJECT, ACCESS_LOG="problems"))
-        running.enter_context(nginx_image())
+        running.enter_context(others_image())
         alone, behind = (
             running.enter_context(container(name, f"{PROJECT}-{service}", *command)) for name in ("alone", "behind")
         )
         config = Path(folder, "nginx.conf")
         config.write_text((HERE / "nginx-plain.conf").read_text().replace("APPLICATION", behind))
         mount = f"--volume={config}:/etc/nginx/nginx.conf:ro"
-        nginx = running.enter_context(container("nginx", *MANY_CONNECTIONS, mount, f"{PROJECT}-nginx"))
-        wrk = running.enter_context(container("wrk", *MANY_CONNECTIONS, f"{PROJECT}-nginx", "sleep", "infinity"))
+        nginx = running.enter_context(container("nginx", *MANY_CONNECTIONS, mount, f"{PROJECT}-others"))
+        wrk = running.enter_context(container("wrk", *MANY_CONNECTIONS, f"{PROJECT}-others", "sleep", "infinity"))
         server = " ".join(command[:3])
         where = {
             "this stack, ACCESS_LOG=problems": (ours[0], f"/{service}/json", ours),
