@@ -41,10 +41,11 @@ def proxies(
                     run("cp", "-r", str(ROOT / "haproxy"), str(mount))
                     run("chmod", "-R", "a+rX", folder)
                     before, after = change.split("=")
-                    text = (mount / "haproxy.cfg").read_text()
-                    if before not in text:
-                        sys.exit(f"measure: there is no {before!r} in haproxy.cfg any more")
-                    (mount / "haproxy.cfg").write_text(text.replace(before, after))
+                    files = [file for file in mount.glob("*.cfg") if before in file.read_text()]
+                    if not files:
+                        sys.exit(f"measure: there is no {before!r} in haproxy/*.cfg any more")
+                    for file in files:
+                        file.write_text(file.read_text().replace(before, after))
                 container = proxy(str(number), HAPROXY, f"{mount}:/usr/local/etc/haproxy", **settings)
             container_name = running.enter_context(container)
             ready[name] = (f"http://{address(container_name, f'{PROJECT}_edge')}:8080{path}", [container_name])
