@@ -17,6 +17,7 @@ USAGE: measure [--rounds N] [NAME...]    these measurements, or all
   a2wsgi      one WSGI application on gunicorn and, through a2wsgi, on uvicorn
   once        the cost of a connection for each POST, which makes a replica's death a 502 instead of an empty reply
   tls         HTTP/1.1, 2 and 3 over TLS, and handshakes, against nginx and Caddy
+  limits      limits for each client: CPU, and the memory of 100,000 clients
   websockets  the memory of an idle WebSocket, with FastAPI, with Starlette and with plain ASGI
 
 Each round loads every variant for a second in random order, so that noise affects all alike. CPU is the variant's own,

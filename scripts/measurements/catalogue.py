@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from encrypted import encrypted
 from idle_websockets import websockets
-from variants import adapted, bare, proxies, services
+from variants import adapted, bare, limits, proxies, services
 
 MEASUREMENTS: dict[str, Callable[[int], None]] = {
     "proxy": lambda rounds: proxies(
@@ -104,5 +104,6 @@ MEASUREMENTS: dict[str, Callable[[int], None]] = {
         "/wsgi/echo",
     ),
     "tls": encrypted,
+    "limits": limits,
     "websockets": websockets,
 }

@@ -3,28 +3,24 @@
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from comparison import HERE, compare
-from engine import HAPROXY, MANY_CONNECTIONS, PROJECT, address, container, others_image, proxy, stack
+from engine import HAPROXY, MANY_CONNECTIONS, PROJECT, address, container, memory, others_image, proxy, stack
 from handle import ROOT, run
 
+SHOWN = "socat - /var/lib/haproxy/admin.sock <<<'show table client_requests' | head -n 1"
 BARE = {
     "wsgi": ["gunicorn", "-w", "3", "-c", "/dev/null", "-b", "0.0.0.0:8080", "app:app"],
     "asgi": ["uvicorn", "--workers", "3", "--host", "0.0.0.0", "--port", "8080", "--no-access-log", "app:app"],
 }
 
 
-def proxies(
-    title: str,
-    rounds: int,
-    variants: dict[str, dict[str, str]],
-    clients: Sequence[int] = (32,),
-    path: str = "/asgi/json",
-) -> None:
-    """Compare proxies in front of the same replicas: HAProxy with settings, nginx, or a changed haproxy.cfg."""
+@contextmanager
+def in_front(variants: dict[str, dict[str, str]], path: str) -> Iterator[dict[str, tuple[str, list[str]]]]:
+    """Run proxies in front of the same replicas: HAProxy with settings, nginx, or a changed haproxy.cfg."""
     with ExitStack() as running, tempfile.TemporaryDirectory() as folder:
         running.enter_context(stack(PROJECT))
         ready: dict[str, tuple[str, list[str]]] = {}
@@ -50,7 +46,37 @@ def proxies(
             container_name = running.enter_context(container)
             ready[name] = (f"http://{address(container_name, f'{PROJECT}_edge')}:8080{path}", [container_name])
         run("sleep", "3")
+        yield ready
+
+
+def proxies(
+    title: str,
+    rounds: int,
+    variants: dict[str, dict[str, str]],
+    clients: Sequence[int] = (32,),
+    path: str = "/asgi/json",
+) -> None:
+    """Compare such proxies."""
+    with in_front(variants, path) as ready:
         compare(title, ready, clients, rounds)
+
+
+def limits(rounds: int) -> None:
+    """Compare HAProxy with and without limits for each client, and print what it costs to remember 100,000 of them."""
+    most = dict.fromkeys(("CLIENT_REQUESTS", "CLIENT_CONNECTIONS", "CLIENT_STREAMS"), "1000000")
+    many = most | {"TRUSTED_PROXIES": "0.0.0.0/0"}  # who let a load test name its clients
+    variants = {
+        "no limits": {"ACCESS_LOG": "problems"},
+        "all three limits": {"ACCESS_LOG": "problems"} | most,
+        "the same, behind a trusted proxy, 100,000 clients": {"ACCESS_LOG": "problems"} | many,
+    }
+    with in_front(variants, "/asgi/json") as ready:
+        url, containers = list(ready.values())[-1]
+        before = memory(containers)
+        run("wrk", "-t1", "-c64", "-d25s", "-s", str(HERE / "clients.lua"), url)
+        (used,) = re.findall(r"used:(\d+)", run("docker", "exec", containers[0], "bash", "-c", SHOWN).stdout)
+        print(f"\n{used} clients are remembered, in {memory(containers) - before} KiB")
+        compare("Limits for each client", ready, (32,), rounds)
 
 
 def services(title: str, rounds: int, path: str, variants: dict[str, dict[str, str]]) -> None:
