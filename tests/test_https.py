@@ -14,7 +14,7 @@ from handle import ROOT, run, wait_until
 from http3 import HTTP3
 from load import Load
 from secure import HTTPS, PORT
-from stack import Stack, load
+from stack import Stack, load, locust_page
 from test_contract import (  # noqa: F401 - to be run once more, over HTTPS
     test_a_value_out_of_range_or_no_number_gets_422_with_field_and_range,
     test_a_wrong_method_gets_405_and_the_right_ones,
@@ -30,6 +30,7 @@ from test_contract import (  # noqa: F401 - to be run once more, over HTTPS
     test_whoami_tells_who_answers,
     test_work_computes_the_same_digest_on_both_services,
 )
+from test_load import answered
 from test_streams import (  # noqa: F401
     test_a_stream_resumes_on_another_replica_with_no_event_lost_or_repeated,
     test_an_event_stream_whose_client_has_left_ends_at_once,
@@ -37,6 +38,11 @@ from test_streams import (  # noqa: F401
     test_websocket_echoes_and_ticks_at_the_clocks_numbers,
 )
 
+USERS = [
+    "WSGI: /json, as fast as it is answered",
+    "ASGI: /events, a stream with an event a second",
+    "ASGI: /ws, a WebSocket with a tick every 5 s and an echo every 10 s",
+]
 NAMES = ("other.example", "10.1.2.3")
 
 
@@ -232,6 +238,21 @@ def test_a_certificate_of_ones_own_is_taken_and_shown(
     assert re.match(r"shop\.example\.com: until [\d-]+, issued by CN=site\n$", run(*certificate).stdout)
     assert ssl.get_server_certificate(("127.0.0.1", PORT)).split() == Path(chain).read_text().split()
     run(*certificate, "--development")
+
+
+@pytest.mark.compose
+@pytest.mark.full
+def test_locusts_own_page_loads_over_https(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in HTTPS.items():
+        monkeypatch.setenv(name, value)
+    with locust_page() as url:
+        page = httpx.get(url).text
+        assert "https://haproxy:8443" in page, "the page begins with it"
+        form = {"user_count": "40", "spawn_rate": "40", "host": "https://haproxy:8443", "user_classes": USERS}
+        wait_until(lambda: len(httpx.get(f"{url}/stats/requests").json()["workers"]) == 2, "the workers join")
+        assert httpx.post(f"{url}/swarm", data=form).json()["success"]
+        wait_until(lambda: answered(url) > 500, "it loads")
+        assert not httpx.get(f"{url}/stats/requests").json()["errors"]
 
 
 def test_no_certificate_and_equal_ports_are_named_before_anything_starts(

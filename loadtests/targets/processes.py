@@ -23,7 +23,7 @@ class Processes(Stack):
         self.supervisor = psutil.Process(int((RUN / "supervisord.pid").read_text()))
         settings = self.settings()
         front = f"https://{settings['HTTPS_BIND']}" if "HTTPS_BIND" in settings else f"http://{settings['HTTP_BIND']}"
-        self._url = front.replace("0.0.0.0", "127.0.0.1")
+        self._url = front.partition(",")[0].replace("0.0.0.0", "127.0.0.1")  # the IPv4 socket
         names = {name for name, _ in self._programs()}
         self.replicas = {service: sum(name.startswith(f"{service}-") for name in names) for service in SERVICES}
 

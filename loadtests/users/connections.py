@@ -29,18 +29,18 @@ def connect(url: SplitResult, timeout: float) -> socket.socket:
     if not secure:
         return connection
     try:
-        return tls(is_address(url.hostname)).wrap_socket(connection, server_hostname=url.hostname)
+        return tls(is_internal(url.hostname)).wrap_socket(connection, server_hostname=url.hostname)
     except BaseException:
         connection.close()
         raise
 
 
-def is_address(host: str | None) -> bool:
-    """Tell whether it is an IP address, as of the stack that runs here, whose certificate need not name it."""
+def is_internal(host: str | None) -> bool:
+    """Tell whether it is an IP address or a container's name, which the stack's certificate need not name."""
     try:
         return bool(ipaddress.ip_address(host or ""))
     except ValueError:
-        return False
+        return "." not in (host or "")
 
 
 @functools.cache
