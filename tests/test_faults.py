@@ -290,6 +290,7 @@ def test_a_post_is_sent_again_only_with_a_key_that_the_operator_says_is_honoured
     assert not safe.failures, logged(stack, safe.outcomes.keys() - safe.acknowledged)
     assert sum(masked(stack, honoured).values()) > retried
     for service, ledger in ((other, unsafe), (honoured, keyless)):
-        assert 1 <= sum(ledger.failures.values()) <= 12, ledger.failures
+        assert sum(ledger.failures.values()) <= 12, ledger.failures
         assert set(ledger.failures) <= cut_off(stack, service), ledger.failures
+    assert unsafe.failures or keyless.failures, "no POST was in flight on a replica"
     stack.wait_whole()
