@@ -11,15 +11,14 @@ from handle import SERVICES, run, wait_until
 from stack import Stack
 
 ON = {"WSGI_AFFINITY": "on", "ASGI_AFFINITY": "on"}
-CLIENTS = 30
 
 
 class Clients:
     """Clients with cookies; `asks` tells the replica of each."""
 
-    def __init__(self, stack: Stack, service: str, count: int = CLIENTS) -> None:
+    def __init__(self, stack: Stack, service: str) -> None:
         self._url = f"{stack.url}/{service}/whoami"
-        self._clients = [httpx.Client(timeout=30) for _ in range(count)]
+        self._clients = [httpx.Client(timeout=30) for _ in range(30)]
 
     def asks(self) -> list[str]:
         """Return the replica that answers each client."""
@@ -112,14 +111,13 @@ def test_more_replicas_move_nobody_and_a_roll_moves_everybody(sticky: Stack, ser
 @pytest.fixture
 def example(any_stack: Stack, request: pytest.FixtureRequest) -> Stack:
     """The stack with an example."""
-    name, affinity = request.param
-    any_stack.ensure(COMPOSE_FILE=f"compose.yaml:examples/{name}/compose.yaml", ASGI_AFFINITY=affinity)
+    any_stack.ensure(COMPOSE_FILE=f"compose.yaml:examples/{request.param}/compose.yaml")
     return any_stack
 
 
 @pytest.mark.compose
 @pytest.mark.full
-@pytest.mark.parametrize("example", [("socketio", "on")], indirect=True)
+@pytest.mark.parametrize("example", ["socketio"], indirect=True)
 def test_socket_io_by_polling_keeps_its_session(example: Stack) -> None:
     replicas = set()
     for _ in range(8):
@@ -139,7 +137,7 @@ def tell(base: str, session: str, method: str, **params: Any) -> httpx.Response:
 
 @pytest.mark.compose
 @pytest.mark.full
-@pytest.mark.parametrize("example", [("mcp", "on")], indirect=True)
+@pytest.mark.parametrize("example", ["mcp"], indirect=True)
 def test_a_session_of_mcp_stays_with_its_replica_without_cookies(example: Stack) -> None:
     base, who = f"{example.url}/asgi/mcp", {"name": "test", "version": "1"}
     began = [

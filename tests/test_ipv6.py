@@ -1,7 +1,5 @@
 """addons/ipv6: IPv6 beside IPv4."""
 
-import os
-
 import httpx
 import pytest
 
@@ -10,7 +8,6 @@ from secure import PORT
 from stack import Stack
 from ways import LocalStack
 
-HTTP_PORT = os.environ["HTTP_PORT"]
 BOTH = {"COMPOSE_FILE": "compose.yaml:addons/https/compose.yaml:addons/ipv6/compose.yaml", "BIND_IPV6": "::1"}
 
 
@@ -25,7 +22,7 @@ def both(any_stack: Stack, certificate: tuple[str, ...]) -> Stack:
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 def test_http_and_https_are_served_on_both(both: Stack, service: str, host: str) -> None:
     secure = f"https://{host}:{PORT}/{service}/json"
-    answer = httpx.get(f"http://{host}:{HTTP_PORT}/{service}/json")
+    answer = httpx.get(f"http://{host}:{httpx.URL(both.url).port}/{service}/json")
     assert (answer.status_code, answer.headers["location"]) == (308, secure)
     identity = httpx.get(secure).raise_for_status().headers["x-request-id"]
     (line,) = wait_until(

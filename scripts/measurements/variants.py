@@ -56,7 +56,7 @@ def proxies(
     clients: Sequence[int] = (32,),
     path: str = "/asgi/json",
 ) -> None:
-    """Compare such proxies."""
+    """Compare the proxies that `in_front` runs."""
     with in_front(variants, path) as ready:
         compare(title, ready, clients, rounds)
 
