@@ -7,7 +7,6 @@ USAGE: measure [--rounds N] [NAME...]    these measurements, or all
   logged      HAProxy with every request logged against nginx with its access log
   threads     HAProxy's nbthread 1 and 2
   passing     what it costs short requests that chunks pass at once, and that control characters in headers are refused
-  reuse       HAProxy's http-reuse safe and always
   wsgi        requests in flight per WSGI replica: WSGI_MAXCONN 1, 2, 4, 8
   worker      wsgi_service/worker.py and response.py against gunicorn's own gthread and sync
   protocol    asgi_service/protocol.py against uvicorn's own

@@ -48,17 +48,6 @@ MEASUREMENTS: dict[str, Callable[[int], None]] = {
             },
         },
     ),
-    "reuse": lambda rounds: proxies(
-        "HAProxy's reuse of server connections",
-        rounds,
-        {
-            f"http-reuse {way}": {
-                "ACCESS_LOG": "problems",
-                "change": f"option redispatch 1=option redispatch 1\n  http-reuse {way}",
-            }
-            for way in ("safe", "always")
-        },
-    ),
     "wsgi": lambda rounds: services(
         "Requests in flight per WSGI replica",
         rounds,
