@@ -1,8 +1,11 @@
-"""A transport for httpx that speaks HTTP/3: one QUIC connection, in an event loop of its own."""
+"""HTTP/3: a client for many requests at once, and a transport for httpx, in an event loop of its own."""
 
 import asyncio
 import ssl
 import threading
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any
 
@@ -12,33 +15,70 @@ from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import QuicEvent
+from aioquic.quic.events import ConnectionTerminated, QuicEvent
 
 Headers = list[tuple[bytes, bytes]]
 
 
+CANCELLED = 0x10C  # H3_REQUEST_CANCELLED (RFC 9114, 8.1)
+
+
 class Protocol(QuicConnectionProtocol):
-    """Collects each stream's response."""
+    """Collects each stream's response; `bodies` has what each has received so far, `closed` whether it has ended."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._http = H3Connection(self._quic)
         self._heads: dict[int, Headers] = {}
-        self._bodies: dict[int, bytes] = {}
+        self.closed = False
+        self._received = asyncio.Event()
+        self.bodies: defaultdict[int, bytes] = defaultdict(bytes)
         self._ended: dict[int, asyncio.Future[tuple[Headers, bytes]]] = {}
 
-    async def ask(self, headers: Headers, body: bytes) -> tuple[Headers, bytes]:
-        """Send a request, and return its response."""
+    def begin(self, headers: Headers, body: bytes = b"") -> int:
+        """Send a request; return its stream."""
         stream = self._quic.get_next_available_stream_id()
         self._ended[stream] = asyncio.get_running_loop().create_future()
         self._http.send_headers(stream, headers, end_stream=not body)
         if body:
             self._http.send_data(stream, body, end_stream=True)
         self.transmit()
-        return await asyncio.wait_for(self._ended[stream], 60)
+        return stream
+
+    def may_begin(self) -> bool:
+        """Tell whether HAProxy allows one more request at this time."""
+        return self._quic.get_next_available_stream_id() // 4 < self._quic._remote_max_streams_bidi
+
+    @property
+    def proved_its_address(self) -> bool:
+        """Tell whether HAProxy has answered the first packet with a Retry (RFC 9000, 8.1.2)."""
+        return self._quic._retry_count > 0
+
+    def cancel(self, stream: int) -> None:
+        """Take a request back."""
+        self._quic.reset_stream(stream, CANCELLED)
+        self._quic.stop_stream(stream, CANCELLED)
+        self.transmit()
+
+    async def ask(self, headers: Headers, body: bytes = b"") -> tuple[Headers, bytes]:
+        """Send a request, and return its response."""
+        return await asyncio.wait_for(self._ended[self.begin(headers, body)], 60)
+
+    async def until(self, done: Callable[[], object]) -> None:
+        """Wait until `done()` is true, or the connection has ended; fail after 60 s."""
+        async with asyncio.timeout(60):
+            while not done() and not self.closed:
+                self._received.clear()
+                await self._received.wait()
+
+    def datagram_received(self, data: bytes | str, addr: Any) -> None:
+        """See asyncio.DatagramProtocol."""
+        super().datagram_received(data, addr)
+        self._received.set()
 
     def quic_event_received(self, event: QuicEvent) -> None:
         """See QuicConnectionProtocol."""
+        self.closed = isinstance(event, ConnectionTerminated)
         for received in self._http.handle_event(event):
             self._take(received)
 
@@ -49,22 +89,30 @@ class Protocol(QuicConnectionProtocol):
         if isinstance(event, HeadersReceived):
             self._heads.setdefault(stream, event.headers)
         else:
-            self._bodies[stream] = self._bodies.get(stream, b"") + event.data
+            self.bodies[stream] += event.data
         if event.stream_ended and not self._ended[stream].done():
-            self._ended[stream].set_result((self._heads[stream], self._bodies.get(stream, b"")))
+            self._ended[stream].set_result((self._heads[stream], self.bodies[stream]))
+
+
+def configuration() -> QuicConfiguration:
+    """Return that of a client which trusts what SSL_CERT_FILE names."""
+    trusted = ssl.get_default_verify_paths().cafile
+    return QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, cafile=trusted)
+
+
+def connected(host: str, port: int) -> AbstractAsyncContextManager[Any]:
+    """Return a connection, as a Protocol, for an `async with`."""
+    return connect(host, port, configuration=configuration(), create_protocol=Protocol)
 
 
 class HTTP3(httpx.BaseTransport):
     """Sends each request over the same connection to `host` and `port`, and trusts what SSL_CERT_FILE names."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._address = (host, port)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        trusted = ssl.get_default_verify_paths().cafile
-        self._configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, cafile=trusted)
-        self._connecting = connect(*self._address, configuration=self._configuration, create_protocol=Protocol)
+        self._connecting = connected(host, port)
         self._protocol = self._await(self._connecting.__aenter__())
 
     def _await(self, awaitable: Any) -> Any:

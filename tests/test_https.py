@@ -216,6 +216,7 @@ def test_what_cannot_be_used_is_refused_in_one_line_and_changes_nothing(
         (chain,): f"{chain} has no private key without a password in PEM form",
         (str(tmp_path / "text"), key): "text has no certificate in PEM form",
         (str(tmp_path / "none"), key): "none: No such file or directory",
+        (chain, str(tmp_path)): f"cannot read {tmp_path}: Is a directory",
         (chain, key, key): "needs a file with the chain, and one with the key",
         ("--development", "no name"): "'no name' is neither a host's name nor an address",
         ("--wrong",): "unknown argument '--wrong'",
