@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 # The settings that compose.yaml declares. Sourced, from the root of the repository, after common.sh.
 
-# declared_settings: print NAME|DEFAULT|ALLOWED|MEANING of each, also of the addons that COMPOSE_FILE names.
+# declared_settings [FILE]: print NAME|DEFAULT|ALLOWED|MEANING of each in this file, or in all that COMPOSE_FILE names.
 declared_settings() {
   local file
   for file in compose.yaml addons/*/compose.yaml; do
-    [[ $file == compose.yaml || :${COMPOSE_FILE-}: == *":$file:"* ]] || continue
+    [[ :${1-compose.yaml:${COMPOSE_FILE-}}: == *":$file:"* ]] || continue
     sed -nE 's/^  ([A-Z0-9_]+): &[A-Z0-9_]+ \$\{[A-Z0-9_]+:-(.*)\} +# ([^;]+); (.*)$/\1|\2|\3|\4/p' "$file"
   done
 }
@@ -21,6 +21,7 @@ read_settings() {
       fail "$name must be $allowed, not '$value' ($([[ $from_file == *"export $name="* ]] && echo 'set in .env; ')compose.yaml explains it)"
     export "$name=$value"
   done < <(declared_settings)
+  tell_unread
   has_addon https || unset HTTPS_PORT  # HAProxy speaks HTTPS if this is set
   ports_differ HTTP_PORT ADMIN_PORT
   ports_differ HTTP_PORT HTTPS_PORT
@@ -28,6 +29,17 @@ read_settings() {
   [[ $WSGI_AT != "$ASGI_AT" ]] || fail "WSGI_AT and ASGI_AT must differ, and are both $WSGI_AT"
   # With as many streams as requests, short requests would find no thread.
   ((WSGI_STREAMS < WSGI_MAXCONN)) || fail "WSGI_STREAMS must be less than WSGI_MAXCONN ($WSGI_MAXCONN), not '$WSGI_STREAMS'"
+}
+
+# tell_unread: say which settings have no effect, as COMPOSE_FILE does not name their addon.
+tell_unread() {
+  local addon name
+  for addon in addons/*; do
+    ! has_addon "${addon#*/}" || continue
+    while IFS='|' read -r name _; do
+      [[ -z ${!name-} ]] || say "$name has no effect: COMPOSE_FILE does not name $addon/compose.yaml" >&2
+    done < <(declared_settings "$addon/compose.yaml")
+  done
 }
 
 # ports_differ NAME NAME: fail if both settings are the same port.

@@ -68,6 +68,11 @@ def test_up_names_the_file_in_which_a_bad_setting_stands(up: tuple[str, ...], co
     assert_refused(result, "WSGI_MAXCONN must be 2 to 40, not '99'", "set in .env", "compose.yaml")
 
 
+def test_up_names_a_setting_that_has_no_effect_for_want_of_its_addon(up: tuple[str, ...]) -> None:
+    said = run(*up, env={"HTTPS_PORT": "9443", "HTTP_PORT": "9000", "ADMIN_PORT": "9000"}, check=False).stderr
+    assert "HTTPS_PORT has no effect: COMPOSE_FILE does not name addons/https/compose.yaml\n" in said
+
+
 @pytest.mark.compose
 def test_up_refuses_a_compose_file_that_is_not_there_which_dot_env_names(up: tuple[str, ...], copy: Path) -> None:
     (copy / ".env").write_text("COMPOSE_FILE=compose.yaml:nowhere.yaml  # a comment\n")
