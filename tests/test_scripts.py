@@ -47,7 +47,7 @@ def up(any_stack: Stack) -> tuple[str, ...]:
         ("WSGI_STREAMS", "many"),
         ("WSGI_STREAMS", "4"),
         ("DRAIN_SECONDS", "1"),
-        ("WSGI_REPLICAS", "10"),
+        ("WSGI_REPLICAS", "9"),
         ("START_SECONDS", "4"),
         ("ASGI_STREAMS", "8001"),
         ("BALANCE", "source"),
