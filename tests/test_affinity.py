@@ -1,5 +1,6 @@
 """WSGI_AFFINITY and ASGI_AFFINITY: a client stays with its replica, until that leaves."""
 
+import threading
 from collections import Counter
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import socketio
 
 from handle import SERVICES, run, wait_until
+from load import Background, Load
 from stack import Stack
 
 ON = {"WSGI_AFFINITY": "on", "ASGI_AFFINITY": "on"}
@@ -90,6 +92,26 @@ def test_nobody_moves_but_those_whose_replica_leaves(sticky: Stack, service: str
     assert clients.asks() == killed
     run("./scripts/reload")
     assert clients.asks() == killed, "a reload moves nobody"
+
+
+def test_a_drain_moves_its_clients_at_once_and_costs_them_nothing(sticky: Stack, service: str) -> None:
+    url, told = f"{sticky.url}/{service}", threading.Event()
+    with httpx.Client(timeout=30) as client:
+        gone = client.get(f"{url}/whoami").json()["instance"]
+        answered: Counter[bool] = Counter()
+
+        def ask() -> None:
+            while not told.is_set():
+                answered[client.get(f"{url}/whoami").json()["instance"] == gone] += 1
+
+        with Load(f"{url}/json", clients=6) as gets, Load(f"{url}/echo", 3, "POST", b"x") as posts, Background(ask):
+            sticky.stop(gone)
+            told.set()
+    sticky.start(gone)
+    sticky.wait_whole()
+    for load in (gets, posts):
+        assert not load.failures
+    assert answered[False] > answered[True], "it was asked until it ended"
 
 
 @pytest.mark.compose

@@ -5,12 +5,13 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from handle import SERVICES, run, wait_until
 from stack import Stack, status
@@ -63,6 +64,8 @@ def test_the_client_is_the_last_address_that_is_no_trusted_proxys(trusting: Stac
     assert answer.json()["client"] == "9.9.9.9"
     for rubbish in ("unknown", "1.1.1.1, unknown", "", "1.1.1.1,"):
         assert seen(trusting.url, service, X_Forwarded_For=rubbish)["client"] not in ("1.1.1.1", "unknown"), rubbish
+    for quoted in ('", 9.9.9.9', '"1.1.1.1", "9.9.9.9'):  # a quote hides what a proxy adds behind it
+        assert httpx.get(f"{trusting.url}/{service}/json", headers={"X-Forwarded-For": quoted}).status_code == 400
 
 
 def test_the_scheme_is_what_a_trusted_proxy_says(trusting: Stack, service: str) -> None:
@@ -164,6 +167,8 @@ def test_forwarded_is_believed_if_that_is_what_the_proxies_set(any_stack: Stack,
         assert said["url"].startswith("https:")
     for rubbish in ("for=1.1.1.1, for=_hidden", "for=1.1.1.1, for=unknown", "by=1.1.1.1"):
         assert seen(any_stack.url, service, Forwarded=rubbish)["client"] != "1.1.1.1", rubbish
+    for quoted in ('for=", for=9.9.9.9', 'for="\\", for=9.9.9.9'):
+        assert httpx.get(f"{any_stack.url}/{service}/json", headers={"Forwarded": quoted}).status_code == 400
 
 
 def proxied(stack: Stack, client: str) -> bytes:
@@ -239,6 +244,33 @@ def test_a_client_holds_as_many_streams_as_set(limited: Stack) -> None:
     wait_until(again, "a stream that has ended makes room")
 
 
+def test_refused_websockets_take_nobody_elses_turn(limited: Stack) -> None:
+    """Handshakes are paced: if 2,000 that are refused waited for their turns, another would come 2.5 s later."""
+    if limited.haproxy_is_old():
+        pytest.skip("HAProxy 2 does not pace handshakes")
+    url = f"{limited.url.replace('http', 'ws', 1)}/asgi/ws?interval_ms=60000"
+    client, port = {"X-Forwarded-For": "9.9.9.5"}, httpx.URL(limited.url).port or 0
+    refused = (
+        b"GET /asgi/ws HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 9.9.9.5\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    with ExitStack() as open_ones:
+        for _ in range(2):
+            open_ones.enter_context(connect(url, additional_headers=client))
+        others = [
+            open_ones.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(2000)
+        ]
+        for other in others:
+            other.sendall(refused)
+        begin = time.monotonic()
+        with connect(url, additional_headers={"X-Forwarded-For": "9.9.9.6"}):
+            waited = time.monotonic() - begin
+        answers = [other.recv(65536).split(maxsplit=2)[1] for other in others]
+    print(f"another's handshake took {waited:.2f} s")
+    assert set(answers) == {b"429"}
+    assert waited < 1.25
+
+
 def test_too_many_new_connections_get_429_and_then_nothing(any_stack: Stack) -> None:
     any_stack.ensure(CLIENT_CONNECTIONS="10")
     statuses = [status(f"{any_stack.url}/asgi/plaintext") for _ in range(60)]
@@ -260,6 +292,10 @@ def test_security_headers_are_added_where_the_application_sets_none(any_stack: S
 def test_bad_values_are_named_before_anything_starts(any_stack: Stack) -> None:
     cases = {
         "TRUSTED_PROXIES must be none or networks, not 'all'": {"TRUSTED_PROXIES": "all"},
+        "TRUSTED_PROXIES must be none or networks, not 'beef'": {"TRUSTED_PROXIES": "beef"},
+        "TRUSTED_PROXIES must be none or networks, not '10.0.0.0/33'": {"TRUSTED_PROXIES": "10.0.0.0/33"},
+        "BIND must be IPv4 address, not '127.0.0.256'": {"BIND": "127.0.0.256"},
+        "HOSTS must be any or host names, not 'a..test'": {"HOSTS": "a..test"},
         "PROXY_PROTOCOL must be none or networks, not 'on'": {"PROXY_PROTOCOL": "on"},
         "KEEP_ALIVE_SECONDS must be 1 to 3600, not '0'": {"KEEP_ALIVE_SECONDS": "0"},
         "CLIENT_REQUESTS must be 0 to 1000000, not '-1'": {"CLIENT_REQUESTS": "-1"},

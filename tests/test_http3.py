@@ -42,6 +42,17 @@ def test_two_hundred_streams_on_a_connection_starve_nobody(stack: Stack) -> None
     asyncio.run(held())
 
 
+@pytest.mark.full
+def test_a_stream_may_be_silent_for_longer_than_quic_allows_by_default(stack: Stack) -> None:
+    async def silent() -> None:
+        async with connected("localhost", PORT) as protocol:
+            stream = protocol.begin(head("/asgi/events?interval_ms=40000"))
+            await protocol.until(lambda: protocol.bodies[stream].count(b"data:") > 1)
+            assert not protocol.closed
+
+    asyncio.run(silent())
+
+
 async def reset(most: int, *, heed: bool) -> int:
     """Take requests back at once, as many as are allowed or more; return how many before the connection was cut off."""
     async with connected("localhost", PORT) as protocol:
