@@ -11,10 +11,12 @@ import httpx
 import pytest
 
 from handle import ROOT, run, wait_until
+from http2 import HTTP2
 from http3 import HTTP3
 from load import Load
 from secure import HTTPS, PORT
 from stack import Stack, load, locust_page
+from test_clients import HERE
 from test_contract import (  # noqa: F401 - to be run once more, over HTTPS
     test_a_value_out_of_range_or_no_number_gets_422_with_field_and_range,
     test_a_wrong_method_gets_405_and_the_right_ones,
@@ -241,6 +243,16 @@ def test_a_certificate_of_ones_own_is_taken_and_shown(
     run(*certificate, "--development")
 
 
+def test_a_certificate_that_was_half_written_stops_no_reload(stack: Stack, certificate: tuple[str, ...]) -> None:
+    if "--local" in certificate:
+        Path(os.environ["SSL_CERT_FILE"]).parents[1].joinpath("certificates/.site.pem").write_text("half")
+    else:
+        into = ("docker", "compose", "--profile", "certificate", "run", "--rm", "--no-deps", "-T", "certificates")
+        run(*into, "bash", "-c", "echo half >/var/lib/haproxy/.site.pem", env=HTTPS)
+    run("./scripts/reload")
+    run(*certificate, "--development")
+
+
 @pytest.mark.compose
 @pytest.mark.full
 def test_locusts_own_page_loads_over_https(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,6 +266,40 @@ def test_locusts_own_page_loads_over_https(stack: Stack, monkeypatch: pytest.Mon
         assert httpx.post(f"{url}/swarm", data=form).json()["success"]
         wait_until(lambda: answered(url) > 500, "it loads")
         assert not httpx.get(f"{url}/stats/requests").json()["errors"]
+
+
+def test_browsers_are_told_of_http_3(stack: Stack) -> None:
+    told = None if stack.haproxy_is_old() else f'h3=":{PORT}"; ma=86400'
+    assert httpx.get(f"{stack.url}/status").headers.get("alt-svc") == told
+    assert "alt-svc" not in httpx.get(f"{plain(stack)}/status").headers
+
+
+@pytest.fixture
+def edge(stack: Stack) -> Stack:
+    """The stack with HTTPS behind a proxy that is trusted, with affinity, and a limit on streams."""
+    stack.ensure(**HTTPS, TRUSTED_PROXIES=HERE, WSGI_AFFINITY="on", ASGI_AFFINITY="on", CLIENT_STREAMS="5")
+    return stack
+
+
+def test_what_a_trusted_proxy_has_received_over_https_is_not_redirected(edge: Stack, service: str) -> None:
+    url, headers = f"{plain(edge)}/{service}/whoami", {"Host": "shop.test", "X-Forwarded-Proto": "https"}
+    assert httpx.get(url, headers=headers).json()["url"] == f"https://shop.test/{service}/whoami"
+    assert httpx.get(url, headers={"Host": "shop.test"}).status_code == 308
+
+
+def test_the_cookie_of_affinity_is_for_https_alone(edge: Stack, service: str) -> None:
+    for url, headers in ((edge.url, {}), (plain(edge), {"X-Forwarded-Proto": "https"})):
+        cookie = httpx.get(f"{url}/{service}/json", headers=headers).headers["set-cookie"]
+        assert cookie.startswith(f"{service.upper()}_REPLICA=")
+        assert cookie.endswith("; Secure")
+
+
+def test_the_streams_of_one_connection_are_counted(edge: Stack) -> None:
+    with HTTP2(PORT) as connection:
+        streams = [connection.ask("/asgi/events") for _ in range(6)]
+        connection.receive(lambda: len(connection.heads) == 6)
+        statuses = [connection.heads[stream][":status"] for stream in streams]
+    assert sorted(statuses) == ["200"] * 5 + ["429"]
 
 
 def test_no_certificate_and_equal_ports_are_named_before_anything_starts(

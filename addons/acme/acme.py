@@ -79,7 +79,7 @@ def use(pem: bytes) -> None:
         answer = ask(command)
         if expected not in answer:
             raise AcmeError(f"HAProxy does not take the certificate: {answer.strip()}")
-    new = USED.with_name("site.new")
+    new = USED.with_name(f".{USED.name}")  # HAProxy loads every file of the folder whose name has no dot in front
     new.unlink(missing_ok=True)
     with open(os.open(new, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "wb") as file:
         file.write(pem)

@@ -3,7 +3,7 @@
 
 in_volume() { docker compose --profile certificate run --rm --no-deps -T certificates bash -c "$1" 2>/dev/null; }
 keep() {
-  in_volume 'cd /var/lib/haproxy && umask 077 && cat >site.new && mv site.new site.pem' ||
+  in_volume 'cd /var/lib/haproxy && umask 077 && cat >.site.pem && mv .site.pem site.pem' ||
     fail "could not write into the volume certificates"
 }
 kept() { in_volume 'cat /var/lib/haproxy/site.pem' </dev/null || true; }

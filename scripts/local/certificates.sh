@@ -4,7 +4,7 @@
 # shellcheck disable=SC2154
 folder=$data/certificates
 keep() {
-  (umask 077 && mkdir -p "$folder" && cat >"$folder/site.new" && mv "$folder/site.new" "$folder/site.pem") ||
+  (umask 077 && mkdir -p "$folder" && cat >"$folder/.site.pem" && mv "$folder/.site.pem" "$folder/site.pem") ||
     fail "could not write $folder/site.pem"
 }
 kept() { cat "$folder/site.pem" 2>/dev/null || true; }
