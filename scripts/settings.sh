@@ -21,8 +21,7 @@ read_settings() {
       fail "$name must be $allowed, not '$value' ($([[ $from_file == *"export $name="* ]] && echo 'set in .env; ')compose.yaml explains it)"
     export "$name=$value"
   done < <(declared_settings)
-  tell_unread
-  has_addon https || unset HTTPS_PORT  # HAProxy speaks HTTPS if this is set
+  leave_out_unread
   ports_differ HTTP_PORT ADMIN_PORT
   ports_differ HTTP_PORT HTTPS_PORT
   ports_differ ADMIN_PORT HTTPS_PORT
@@ -31,15 +30,17 @@ read_settings() {
   ((WSGI_STREAMS < WSGI_MAXCONN)) || fail "WSGI_STREAMS must be less than WSGI_MAXCONN ($WSGI_MAXCONN), not '$WSGI_STREAMS'"
 }
 
-# tell_unread: say which settings have no effect, as COMPOSE_FILE does not name their addon.
-tell_unread() {
+# leave_out_unread: unset the settings of addons that COMPOSE_FILE does not name, and say that they have no effect.
+leave_out_unread() {
   local addon name
   for addon in addons/*; do
     ! has_addon "${addon#*/}" || continue
     while IFS='|' read -r name _; do
       [[ -z ${!name-} ]] || say "$name has no effect: COMPOSE_FILE does not name $addon/compose.yaml" >&2
+      unset "$name"
     done < <(declared_settings "$addon/compose.yaml")
   done
+  has_addon ipv6 || export BIND_IPV6=''  # Docker Compose would read it from .env, and addons/https would use it
 }
 
 # ports_differ NAME NAME: fail if both settings are the same port.
@@ -76,10 +77,12 @@ is_allowed() {
   return 1
 }
 fits() { # CHOICE VALUE
-  local host='[a-z0-9.-]+' network='[0-9a-fA-F:.]+(/[0-9]+)?'
+  local label='[a-z0-9]([a-z0-9-]*[a-z0-9])?' byte='(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])' host address network
+  host="$label(\.$label)*" address="$byte(\.$byte){3}"
+  network="($address(/([12]?[0-9]|3[0-2]))?|[0-9a-fA-F]*:[0-9a-fA-F:]*(/(1[01][0-9]|12[0-8]|[1-9]?[0-9]))?)"
   case $1 in
     image) [[ $2 =~ ^[^[:space:]]+$ ]] ;;
-    'IPv4 address') [[ $2 =~ ^([0-9]{1,3}\.){3}[0-9]{1,3}$ ]] ;;
+    'IPv4 address') [[ $2 =~ ^$address$ ]] ;;
     'IPv6 address') [[ $2 == *:*:* && $2 =~ ^[0-9a-fA-F:]+$ ]] ;;
     package.module:callable) [[ $2 =~ ^([A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*)?$ ]] ;;
     /path/) [[ $2 =~ ^(/[A-Za-z0-9._~-]+)*/$ ]] ;;

@@ -71,11 +71,13 @@ def test_its_steps_put_another_application_in(
     with (copy / f"{service}_service/requirements.in").open("a") as requirements:
         requirements.write("python-slugify\n")
     follow(copy, first)
-    assert "in `.env`" in second
-    (copy / ".env").write_text(re.findall(rf"`({service.upper()}_APP=\S+)`", second)[0] + "\n")
+    assert second.startswith("In `.env`")
+    assert "(`ASGI_APP` and `ASGI_AT` for ASGI)" in second
+    lines = [line.replace("WSGI", service.upper()) for line in re.findall(r"`(WSGI_\S+=\S+)`", second)]
+    (copy / ".env").write_text("\n".join(lines).replace("shop.wsgi", f"shop.{service}"))
     try:
         follow(copy, third, *any_stack.up_command[1:])
-        assert httpx.get(f"{any_stack.url}/{service}/").text == "fresh-fruit"
+        assert httpx.get(f"{any_stack.url}/").text == "fresh-fruit"
         (other,) = set(SERVICES) - {service}
         assert httpx.get(f"{any_stack.url}/{other}/json").json() == {"message": "Hello, World!"}
     finally:

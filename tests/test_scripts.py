@@ -69,8 +69,10 @@ def test_up_names_the_file_in_which_a_bad_setting_stands(up: tuple[str, ...], co
 
 
 def test_up_names_a_setting_that_has_no_effect_for_want_of_its_addon(up: tuple[str, ...]) -> None:
-    said = run(*up, env={"HTTPS_PORT": "9443", "HTTP_PORT": "9000", "ADMIN_PORT": "9000"}, check=False).stderr
-    assert "HTTPS_PORT has no effect: COMPOSE_FILE does not name addons/https/compose.yaml\n" in said
+    unread = {"https": ("HTTPS_PORT", "9443"), "ipv6": ("BIND_IPV6", "::1"), "acme": ("ACME_NAMES", "a.test")}
+    said = run(*up, env=dict(unread.values()) | {"HTTP_PORT": "9000", "ADMIN_PORT": "9000"}, check=False).stderr
+    for addon, (name, _) in unread.items():
+        assert f"{name} has no effect: COMPOSE_FILE does not name addons/{addon}/compose.yaml\n" in said
 
 
 @pytest.mark.compose
