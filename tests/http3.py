@@ -35,13 +35,13 @@ class Protocol(QuicConnectionProtocol):
         self.bodies: defaultdict[int, bytes] = defaultdict(bytes)
         self._ended: dict[int, asyncio.Future[tuple[Headers, bytes]]] = {}
 
-    def begin(self, headers: Headers, body: bytes = b"") -> int:
-        """Send a request; return its stream."""
+    def begin(self, headers: Headers, body: bytes = b"", *, more: bool = False) -> int:
+        """Send a request, whose body may have more to come; return its stream."""
         stream = self._quic.get_next_available_stream_id()
         self._ended[stream] = asyncio.get_running_loop().create_future()
         self._http.send_headers(stream, headers, end_stream=not body)
         if body:
-            self._http.send_data(stream, body, end_stream=True)
+            self._http.send_data(stream, body, end_stream=not more)
         self.transmit()
         return stream
 
@@ -60,9 +60,9 @@ class Protocol(QuicConnectionProtocol):
         self._quic.stop_stream(stream, CANCELLED)
         self.transmit()
 
-    async def ask(self, headers: Headers, body: bytes = b"") -> tuple[Headers, bytes]:
+    async def ask(self, headers: Headers, body: bytes = b"", *, more: bool = False) -> tuple[Headers, bytes]:
         """Send a request, and return its response."""
-        return await asyncio.wait_for(self._ended[self.begin(headers, body)], 60)
+        return await asyncio.wait_for(self._ended[self.begin(headers, body, more=more)], 60)
 
     async def until(self, done: Callable[[], object]) -> None:
         """Wait until `done()` is true, or the connection has ended; fail after 60 s."""
@@ -78,7 +78,9 @@ class Protocol(QuicConnectionProtocol):
 
     def quic_event_received(self, event: QuicEvent) -> None:
         """See QuicConnectionProtocol."""
-        self.closed = isinstance(event, ConnectionTerminated)
+        if isinstance(event, ConnectionTerminated):
+            self.closed = True
+            self._received.set()
         for received in self._http.handle_event(event):
             self._take(received)
 

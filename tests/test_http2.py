@@ -66,6 +66,15 @@ def test_slow_readers_hold_up_no_other_stream_of_their_connection(connection: HT
         assert connection.get(path)[":status"] == "200"
 
 
+def test_headers_that_fit_the_buffer_are_served_and_larger_ones_end_the_connection(connection: HTTP2) -> None:
+    stream = connection.ask("/asgi/json", ("x-large", "x" * 14_000))
+    connection.receive(lambda: stream in connection.ended)
+    assert connection.heads[stream][":status"] == "200"
+    connection.ask("/asgi/json", ("x-large", "x" * 20_000))
+    with pytest.raises(AssertionError, match="closed the connection"):
+        connection.receive(lambda: False)
+
+
 def test_a_websocket_works_over_http_2_beside_requests(connection: HTTP2) -> None:
     sockets = [WebSocket(connection, "/asgi/ws?interval_ms=60000") for _ in range(3)]
     for socket_ in sockets:

@@ -22,10 +22,10 @@ def stack(secure: Stack) -> Stack:
     return secure
 
 
-def head(path: str) -> Headers:
-    """Return the fields of a GET."""
-    fields = {":method": "GET", ":scheme": "https", ":authority": f"localhost:{PORT}", ":path": path}
-    return [(name.encode(), value.encode()) for name, value in fields.items()]
+def head(path: str, method: str = "GET", **fields: str) -> Headers:
+    """Return the fields of a request (a `_` is a `-`)."""
+    pseudo = {":method": method, ":scheme": "https", ":authority": f"localhost:{PORT}", ":path": path}
+    return [(name.replace("_", "-").encode(), value.encode()) for name, value in (pseudo | fields).items()]
 
 
 def test_two_hundred_streams_on_a_connection_starve_nobody(stack: Stack) -> None:
@@ -40,6 +40,28 @@ def test_two_hundred_streams_on_a_connection_starve_nobody(stack: Stack) -> None
             assert not protocol.closed
 
     asyncio.run(held())
+
+
+def test_a_body_that_is_announced_too_large_gets_413(stack: Stack, service: str) -> None:
+    async def asked() -> tuple[Headers, bytes]:
+        async with connected("localhost", PORT) as protocol:
+            fields = head(f"/{service}/echo", "POST", content_length="17000000")
+            return await protocol.ask(fields, b"x", more=True)  # type: ignore[no-any-return]
+
+    fields, body = asyncio.run(asked())
+    assert dict(fields)[b":status"] == b"413"
+    assert b"16 MiB" in body
+
+
+def test_headers_that_fit_the_buffer_are_served_and_larger_ones_end_the_connection(stack: Stack, service: str) -> None:
+    async def asked() -> None:
+        async with connected("localhost", PORT) as protocol:
+            fields, _ = await protocol.ask(head(f"/{service}/json", x_large="x" * 14_000))
+            assert dict(fields)[b":status"] == b"200"
+            protocol.begin(head(f"/{service}/json", x_large="x" * 20_000))
+            await protocol.until(lambda: protocol.closed)
+
+    asyncio.run(asked())
 
 
 @pytest.mark.full
