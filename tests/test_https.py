@@ -33,12 +33,6 @@ from test_contract import (  # noqa: F401 - to be run once more, over HTTPS
     test_work_computes_the_same_digest_on_both_services,
 )
 from test_load import answered
-from test_page import (  # noqa: F401
-    page,
-    test_a_websocket_that_is_closed_is_opened_again,
-    test_each_answer_falls_into_the_lane_of_its_replica,
-    test_more_waiting_requests_than_threads_wait_in_rows_on_wsgi_alone,
-)
 from test_streams import (  # noqa: F401
     test_a_stream_resumes_on_another_replica_with_no_event_lost_or_repeated,
     test_an_event_stream_whose_client_has_left_ends_at_once,
