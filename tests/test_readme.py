@@ -61,7 +61,7 @@ def test_its_steps_put_another_application_in(
     any_stack: Stack, copy: Path, monkeypatch: pytest.MonkeyPatch, service: str
 ) -> None:
     any_stack.down()
-    for variable in ("WSGI_APP", "ASGI_APP"):
+    for variable in ("WSGI_APP", "WSGI_AT", "ASGI_APP", "ASGI_AT"):
         monkeypatch.delenv(variable, raising=False)  # the tests' own stack sets them to the demonstration
     first, second, third = steps()
     assert "beside `wsgi_service/app.py` or `asgi_service/app.py`" in first
