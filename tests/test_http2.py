@@ -27,8 +27,10 @@ from http2 import (
     connected,
     frame,
 )
+from journaled import Journaled
+from ledger import Ledger
 from load import Load
-from secure import PORT
+from secure import HTTPS, PORT
 from stack import Stack
 
 
@@ -116,6 +118,20 @@ def test_a_drain_a_kill_and_a_reload_cost_no_get_over_http_2(stack: Stack) -> No
         assert set(outcomes) == {"2 200 "}, Counter(outcomes)
 
 
+def test_a_frozen_replica_costs_no_get_on_a_quick_route_over_http_2(stack: Stack) -> None:
+    with ExitStack() as running:
+        clients = [
+            running.enter_context(curl(f"{stack.url}/{service}/json?")) for service in SERVICES for _ in range(2)
+        ]
+        for service in SERVICES:
+            running.enter_context(stack.frozen(min(stack.instances(service))))
+        time.sleep(6)
+    stack.wait_whole()
+    for outcomes in clients:
+        assert len(outcomes) > 100
+        assert set(outcomes) == {"2 200 "}, Counter(outcomes)
+
+
 def head() -> bytes:
     """Return the fields of a GET, compressed without a table, so that each may be sent again."""
     fields = {":method": "GET", ":scheme": "https", ":authority": f"localhost:{PORT}", ":path": "/asgi/json"}
@@ -196,3 +212,44 @@ def test_a_connection_that_never_gets_to_a_request_is_closed_and_costs_nobody_el
     print(f"{sent} frames in {after:.1f} s; beside them {asgi.outcomes['200']} and {wsgi.outcomes['200']} requests")
     for load in (asgi, wsgi):
         assert not load.failures
+
+
+class Posts(Ledger):
+    """POSTs on one connection of HTTP/2."""
+
+    def __init__(self, url: str, rate: float) -> None:
+        self._url = url
+        super().__init__(url, rate, "POST")
+
+    async def _run(self) -> None:
+        async with httpx.AsyncClient(http2=True, timeout=40) as self._client:
+            await super()._run()
+
+    async def _ask(self, entry: str) -> str:
+        try:
+            answer = await self._client.post(self._url.replace("{id}", entry))
+        except httpx.HTTPError as error:
+            raise OSError from error
+        assert answer.http_version == "HTTP/2"
+        return str(answer.status_code)
+
+
+def test_a_killed_replica_costs_only_its_posts_over_http_2_and_none_runs_twice(
+    any_journaled: Journaled, certificate: tuple[str, ...]
+) -> None:
+    run(*certificate, "--development")
+    with_https = HTTPS["COMPOSE_FILE"].replace("compose.yaml", "compose.yaml:tests/journal/compose.yaml", 1)
+    any_journaled.start(**HTTPS | {"COMPOSE_FILE": with_https})
+    stack, url = any_journaled.stack, f"https://localhost:{PORT}"
+    for service in SERVICES:
+        with Posts(f"{url}/{service}/entry/{{id}}?seconds=0.02", 60) as posts:
+            time.sleep(1)
+            stack.kill(stack.pids(min(stack.instances(service)))[-1])
+            time.sleep(2)
+        stack.wait_whole()
+        assert len(posts.acknowledged) > 100
+        found = any_journaled.account(posts)
+        assert not found.lost
+        assert not found.doubled
+        assert set(posts.failures) <= {"502"}
+        assert sum(posts.failures.values()) <= 12
