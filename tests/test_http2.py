@@ -235,14 +235,12 @@ class Posts(Ledger):
 
 
 def test_a_killed_replica_costs_only_its_posts_over_http_2_and_none_runs_twice(
-    any_journaled: Journaled, certificate: tuple[str, ...]
+    stack: Stack, any_journaled: Journaled
 ) -> None:
-    run(*certificate, "--development")
     with_https = HTTPS["COMPOSE_FILE"].replace("compose.yaml", "compose.yaml:tests/journal/compose.yaml", 1)
     any_journaled.start(**HTTPS | {"COMPOSE_FILE": with_https})
-    stack, url = any_journaled.stack, f"https://localhost:{PORT}"
     for service in SERVICES:
-        with Posts(f"{url}/{service}/entry/{{id}}?seconds=0.02", 60) as posts:
+        with Posts(f"{stack.url}/{service}/entry/{{id}}?seconds=0.02", 60) as posts:
             time.sleep(1)
             stack.kill(stack.pids(min(stack.instances(service)))[-1])
             time.sleep(2)
@@ -251,5 +249,5 @@ def test_a_killed_replica_costs_only_its_posts_over_http_2_and_none_runs_twice(
         found = any_journaled.account(posts)
         assert not found.lost
         assert not found.doubled
-        assert set(posts.failures) <= {"502"}
+        assert set(posts.failures) <= {"502", "OSError"}  # or nothing: HAProxy resets the stream
         assert sum(posts.failures.values()) <= 12
